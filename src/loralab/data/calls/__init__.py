@@ -1,0 +1,1 @@
+"""The embedded task: plain English requests to structured calls as JSON."""

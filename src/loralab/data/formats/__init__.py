@@ -1,0 +1,1 @@
+"""Readers that turn raw rows of each known form into conversations."""

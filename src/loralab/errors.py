@@ -1,0 +1,28 @@
+"""Errors that a user can mend: each carries the key, the value, what is allowed and the fix."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class LoralabError(Exception):
+    """Base of every error that ends a command with exit code 2 and a short message."""
+
+
+class ConfigError(LoralabError):
+    """A configuration key, value or combination is wrong."""
+
+
+class DataError(LoralabError):
+    """A data file or its rows cannot be used."""
+
+
+class ModelError(LoralabError):
+    """A model or tokenizer cannot be loaded or does not fit the request."""
+
+
+def did_you_mean(word: str, options: Iterable[str], most: int = 1) -> str:
+    """Returns `" Did you mean 'x'?"` for the closest options, or an empty string when none is close."""
+    close = difflib.get_close_matches(word, list(options), n=most, cutoff=0.6)
+    if not close:
+        return ""
+    return f" Did you mean {' or '.join(repr(match) for match in close)}?"

@@ -1,0 +1,1 @@
+"""Perplexity, generation, comparison and the report."""

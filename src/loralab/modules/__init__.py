@@ -1,0 +1,1 @@
+"""LightningModules: a base and one small file per objective."""
