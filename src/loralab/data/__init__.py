@@ -1,0 +1,1 @@
+"""From a file to batches: records, formats, splits, templating, masking, collation."""

@@ -1,0 +1,178 @@
+"""The door between Hydra and the package: the only module that touches OmegaConf."""
+
+import contextlib
+import dataclasses
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from loralab.config.schema import EvaluateConfig, TrainConfig
+from loralab.config.validate import validate_evaluate, validate_train
+from loralab.errors import ConfigError, LoralabError, did_you_mean
+
+Config = TypeVar("Config", TrainConfig, EvaluateConfig)
+
+EXIT_USER = 2
+EXIT_INTERRUPTED = 130
+
+
+class Interrupted(Exception):
+    """A run stopped by a signal after its checkpoint was saved."""
+
+
+def register_schemas() -> None:
+    """Puts the root dataclasses where the defaults lists in `conf/` find them."""
+    store = ConfigStore.instance()
+    store.store(name="train_schema", node=TrainConfig)
+    store.store(name="evaluate_schema", node=EvaluateConfig)
+
+
+def load_train(config: DictConfig) -> TrainConfig:
+    """Turns Hydra's composed config into a checked dataclass with every derived value filled in.
+
+    Raises:
+        ConfigError: One message with every fault found.
+    """
+    typed = cast(TrainConfig, _to_object(config, TrainConfig))
+    validate_train(typed)
+    return resolve(typed)
+
+
+def load_evaluate(config: DictConfig) -> EvaluateConfig:
+    """Turns Hydra's composed config of `evaluate.py` into a checked dataclass."""
+    typed = cast(EvaluateConfig, _to_object(config, EvaluateConfig))
+    validate_evaluate(typed)
+    return typed
+
+
+def resolve(config: TrainConfig) -> TrainConfig:
+    """Fills in values that follow from others: alpha is 2 r unless given."""
+    lora = config.lora
+    if lora.alpha is None:
+        lora = dataclasses.replace(lora, alpha=2.0 * lora.r)
+    return dataclasses.replace(config, lora=lora)
+
+
+def to_yaml(config: TrainConfig | EvaluateConfig) -> str:
+    """Writes a config as YAML that `read_yaml` reads back."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def read_yaml(path: Path, schema: type[Config]) -> Config:
+    """Reads a config that `to_yaml` wrote, checked against its schema.
+
+    Raises:
+        ConfigError: The file is missing or does not match the schema.
+    """
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.load(path))
+        return cast(Config, OmegaConf.to_object(merged))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} is missing: the folder is not a run of loralab.") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{path} cannot be read: {_first_line(error)}") from error
+
+
+def task_overrides() -> list[str]:
+    """What the user typed for this job; empty outside Hydra."""
+    if not HydraConfig.initialized():
+        return []
+    return list(HydraConfig.get().overrides.task)
+
+
+def job_number() -> int | None:
+    """The place of this job in a multirun, from 0; None outside a multirun."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode is None:
+        return None
+    return HydraConfig.get().job.num if HydraConfig.get().mode.name == "MULTIRUN" else None
+
+
+@contextlib.contextmanager
+def exit_codes(schema: type[TrainConfig] | type[EvaluateConfig]) -> Iterator[None]:
+    """Turns every error that a user can mend into a short message and exit code 2, an interrupt into 130.
+
+    It wraps the command, for faults of composition, and the body of the Hydra main function, so that
+    Hydra adds nothing of its own to an error of ours.
+
+    Args:
+        schema: The command's root dataclass, for close matches of mistyped keys.
+    """
+    # Hydra would print its own text and exit with 1; with this set it hands the exception on.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    except Interrupted as error:
+        _exit(EXIT_INTERRUPTED, str(error))
+    except LoralabError as error:
+        _exit(EXIT_USER, f"error: {error}")
+    except (ConfigCompositionException, OverrideParseException, OmegaConfBaseException) as error:
+        _exit(EXIT_USER, f"error: {explain(error, schema)}")
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        _exit(EXIT_USER, f"error: cannot write {error.filename}: {error.strerror}. Choose another folder.")
+    except KeyboardInterrupt:
+        _exit(EXIT_INTERRUPTED, "interrupted before training began; nothing to keep")
+
+
+def explain(error: Exception, schema: type[TrainConfig] | type[EvaluateConfig]) -> str:
+    """Says in one line what is wrong with a composition, with the closest valid choice."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        options = list(error.options or [])
+        return f"{group}={choice} is unknown.{did_you_mean(choice, options)} Known: {', '.join(options)}."
+    if isinstance(error, OverrideParseException):
+        return f"cannot read {error.override!r}: {_first_line(error)}"
+    text = f"{error}\n{error.__cause__ or ''}"
+    keys = {*leaf_keys(schema), *(item.name for item in dataclasses.fields(schema))}
+    unknown = re.search(r"Could not (?:override|append) '([^']+)'", text)
+    merged = re.search(r"Error merging override [+~]*([^=\s]+)=(.*)", text)
+    key = (unknown or merged or [""] * 2)[1]
+    if key and key not in keys:
+        return f"{key} is unknown.{did_you_mean(key, keys)}"
+    if merged:
+        return f"{key}={merged[2]} is not allowed: {_first_line(error.__cause__ or error)}"
+    return _first_line(error)
+
+
+def leaf_keys(schema: type, prefix: str = "") -> Iterator[str]:
+    """Yields every dotted key of a schema, such as `lora.r`."""
+    for item in dataclasses.fields(schema):
+        if isinstance(item.type, type) and dataclasses.is_dataclass(item.type):
+            yield from leaf_keys(item.type, f"{prefix}{item.name}.")
+        else:
+            yield f"{prefix}{item.name}"
+
+
+def _to_object(config: DictConfig, schema: type) -> Any:
+    known = set(leaf_keys(schema))
+    for key in _dotted(cast(Mapping[str, Any], OmegaConf.to_container(config))):
+        # An override with `+` adds a key that no schema has; it would be ignored without a word.
+        if key not in known:
+            raise ConfigError(f"{key} is unknown.{did_you_mean(key, known)}")
+    return OmegaConf.to_object(config)
+
+
+def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def _exit(code: int, message: str) -> None:
+    sys.stdout.flush()
+    print(message, file=sys.stderr, flush=True)
+    sys.exit(code)

@@ -1,0 +1,242 @@
+"""One dataclass per configuration group; Hydra checks every YAML file and override against them."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class RunConfig:
+    """Where a run is kept."""
+
+    name: str | None = None
+    """Run id and folder name; null makes one from the date, the time, the model and the rank."""
+    outputs_dir: str = "outputs"
+    """Folder that holds `train/<run id>` and `evaluate/<run id>`."""
+
+
+@dataclass
+class ModelConfig:
+    """The base model."""
+
+    name: str = "smollm2_135m"
+    """Short name used in run ids and tables."""
+    path: str | None = None
+    """A folder, a GGUF file or a Hub name; null takes the embedded SmolLM2-135M-Instruct."""
+    revision: str | None = None
+    """Branch, tag or commit of a Hub model."""
+    attention: str = "sdpa"
+    """Attention implementation of transformers: sdpa, eager or flash_attention_2 (GPU only)."""
+    trust_remote_code: bool = False
+    """Whether code that comes with a Hub model may run."""
+
+
+@dataclass
+class QuantConfig:
+    """How the frozen base weights are stored."""
+
+    name: str = "nf4"
+    """nf4: 4-bit NormalFloat (QLoRA, arXiv:2305.14314 section 3); none: no quantization."""
+    double_quant: bool = True
+    """Quantize the quantization constants too (arXiv:2305.14314 section 3, double quantization)."""
+
+
+@dataclass
+class LoraConfig:
+    """The low-rank adapter (arXiv:2106.09685)."""
+
+    r: int = 16
+    """Rank of the update; 1 to 1024."""
+    alpha: float | None = None
+    """The update is scaled by alpha / r (arXiv:2106.09685 section 4.1); null means 2 r."""
+    dropout: float = 0.0
+    """Probability of zeroing an input feature of the adapter; 0 to below 1."""
+    targets: Any = "all_linear"
+    """Layers to adapt: all_linear (all but the output head) or a list of module names."""
+
+
+@dataclass
+class ColumnsConfig:
+    """Names of the fields in the user's rows; null means the form's own name."""
+
+    prompt: str | None = None
+    """Field with the user's request."""
+    response: str | None = None
+    """Field with the answer to learn."""
+    system: str | None = None
+    """Field with the system prompt."""
+    text: str | None = None
+    """Field with a plain document."""
+    messages: str | None = None
+    """Field with a list of turns."""
+
+
+@dataclass
+class DataConfig:
+    """Where the examples come from and how they are fitted."""
+
+    name: str = "calls"
+    """calls: the embedded task; file: the user's own file at `data.path`."""
+    path: str | None = None
+    """Training rows: a JSON or JSONL file."""
+    val_path: str | None = None
+    """Validation rows; null holds out `val_fraction` of the training rows."""
+    test_path: str | None = None
+    """Test rows; null holds out `test_fraction` of the training rows."""
+    val_fraction: float = 0.05
+    """Share of the training rows held out for validation; above 0, below 0.5."""
+    test_fraction: float = 0.05
+    """Share of the training rows held out for the final test; above 0, below 0.5."""
+    max_examples: int | None = None
+    """Rows taken from the front of the training file; null takes all."""
+    format: str = "auto"
+    """auto, or one of alpaca, sharegpt, openai, prompt_completion, text."""
+    columns: ColumnsConfig = field(default_factory=ColumnsConfig)
+    """Names of the fields in the user's rows."""
+    chat_template: str | None = None
+    """Jinja file or `chatml`; null takes the tokenizer's own template."""
+    max_length: int = 1024
+    """Longest example in tokens; longer ones are dropped and counted."""
+    max_dropped: float = 0.05
+    """Largest share of a split that may be dropped for its length before training is refused; 0 to 1."""
+
+
+@dataclass
+class TrainerConfig:
+    """The loop: how long, how much at once, on what."""
+
+    accelerator: str = "auto"
+    """auto (a GPU where there is one), cpu or gpu."""
+    precision: str = "auto"
+    """Compute dtype: bf16, fp32, or auto (bf16 where the hardware multiplies it natively)."""
+    epochs: float = 1.0
+    """Passes over the training rows; above 0."""
+    max_steps: int | None = None
+    """Optimizer steps; null follows `epochs`."""
+    batch_size: int = 8
+    """Examples per micro-batch."""
+    accumulation: int = 1
+    """Micro-batches per optimizer step; a step sees batch_size x accumulation examples."""
+    grad_clip: float | None = 1.0
+    """Largest global L2 norm of the gradient; null does not clip."""
+    val_every: float = 0.25
+    """Validate every so many steps (1 or more) or share of an epoch (below 1)."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    threads: int | None = None
+    """CPU threads; null leaves PyTorch's choice."""
+
+
+@dataclass
+class ObjectiveConfig:
+    """What is optimised."""
+
+    name: str = "sft"
+    """sft: cross entropy on the supervised tokens."""
+
+
+@dataclass
+class OptimConfig:
+    """The optimizer."""
+
+    name: str = "adamw"
+    """adamw (arXiv:1711.05101)."""
+    lr: float = 2e-4
+    """Peak learning rate; above 0, at most 1."""
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    """Decay rates of the first and second moment; each at least 0 and below 1."""
+    eps: float = 1e-8
+    """Added to the root of the second moment; above 0."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay; 0 to 1."""
+
+
+@dataclass
+class ScheduleConfig:
+    """How the learning rate moves."""
+
+    name: str = "cosine"
+    """cosine, linear or constant, each after a linear warm-up."""
+    warmup: float = 0.05
+    """Share of all steps (below 1) or number of steps (1 or more) spent warming up; 0 or more."""
+    floor: float = 0.0
+    """Final learning rate as a share of the peak; 0 to 1."""
+
+
+@dataclass
+class CallbacksConfig:
+    """What is watched and kept during training."""
+
+    progress: bool = True
+    """Show the progress line in the terminal."""
+    log_every: int = 1
+    """Write metrics every so many optimizer steps."""
+    checkpoint_every: int | None = None
+    """Save `last` every so many steps; null saves it at each validation. Best is saved at validation."""
+
+
+@dataclass
+class LoggerConfig:
+    """Where metrics go besides `metrics.jsonl`, which is always written."""
+
+    name: str = "local"
+    """local: nowhere else; wandb: Weights & Biases."""
+    project: str = "loralab"
+    """W&B project."""
+    mode: str = "online"
+    """W&B mode: online or offline (kept in the run folder, no account needed)."""
+
+
+@dataclass
+class EvalConfig:
+    """The comparison of base and tuned model on the test split."""
+
+    enabled: bool = True
+    """Compare at the end of training."""
+    max_examples: int = 200
+    """Test rows to compare on, from the front of the split."""
+    max_new_tokens: int | None = None
+    """Longest generated answer; null takes the longest reference plus a quarter, at most 256 tokens."""
+    batch_size: int = 32
+    """Prompts generated at once."""
+    samples: int = 5
+    """Prompts shown side by side."""
+
+
+@dataclass
+class TrainConfig:
+    """Everything `train.py` needs."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    quant: QuantConfig = field(default_factory=QuantConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    seed: int = 0
+    """Seed of data order, adapter initialisation and dropout; 0 or more."""
+    resume: str | None = None
+    """Run id or folder of a stopped run to continue."""
+
+
+@dataclass
+class EvaluateConfig:
+    """Everything `evaluate.py` needs; null takes the training run's own value."""
+
+    run: str = ""
+    """Run id or folder of the training run to evaluate."""
+    name: str | None = None
+    """Id of this evaluation; null makes one from the date, the time and the training run."""
+    outputs_dir: str = "outputs"
+    """Folder that holds `train/<run id>` and `evaluate/<run id>`."""
+    accelerator: str | None = None
+    """auto, cpu or gpu."""
+    max_examples: int | None = None
+    """Test rows to compare on."""
+    max_new_tokens: int | None = None
+    """Longest generated answer in tokens."""

@@ -1,0 +1,144 @@
+"""Ranges, choices and cross-group rules, all checked before anything loads and reported together."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+from loralab.config.schema import EvaluateConfig, TrainConfig
+from loralab.errors import ConfigError, did_you_mean
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "model.attention": ("sdpa", "eager", "flash_attention_2"),
+    "quant.name": ("nf4", "none"),
+    "data.name": ("calls", "file"),
+    "trainer.accelerator": ("auto", "cpu", "gpu"),
+    "trainer.precision": ("auto", "bf16", "fp32"),
+    "objective.name": ("sft",),
+    "optim.name": ("adamw",),
+    "schedule.name": ("cosine", "linear", "constant"),
+    "logger.name": ("local", "wandb"),
+    "logger.mode": ("online", "offline"),
+}
+"""Keys whose value is one of a few words."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a number must satisfy; null passes, because the schema says where null is allowed."""
+
+    holds: Callable[[Any], bool]
+    allowed: str
+
+
+def at_least(low: int) -> Rule:
+    """A number of at least `low`."""
+    return Rule(lambda value: value >= low, f"{low} or more")
+
+
+ABOVE_ZERO = Rule(lambda value: 0 < value < math.inf, "above 0")
+SHARE = Rule(lambda value: 0 <= value <= 1, "0 to 1")
+HELD_OUT = Rule(lambda value: 0 < value < 0.5, "above 0 and below 0.5")  # noqa: PLR2004
+
+RULES: dict[str, Rule] = {
+    "lora.r": Rule(lambda value: 1 <= value <= 1024, "1 to 1024"),  # noqa: PLR2004
+    "lora.alpha": ABOVE_ZERO,
+    "lora.dropout": Rule(lambda value: 0 <= value < 1, "0 to below 1"),
+    "data.val_fraction": HELD_OUT,
+    "data.test_fraction": HELD_OUT,
+    "data.max_examples": at_least(1),
+    "data.max_length": at_least(8),
+    "data.max_dropped": SHARE,
+    "trainer.epochs": ABOVE_ZERO,
+    "trainer.max_steps": at_least(1),
+    "trainer.batch_size": at_least(1),
+    "trainer.accumulation": at_least(1),
+    "trainer.grad_clip": ABOVE_ZERO,
+    "trainer.val_every": ABOVE_ZERO,
+    "trainer.threads": at_least(1),
+    "optim.lr": Rule(lambda value: 0 < value <= 1, "above 0, at most 1"),
+    "optim.betas": Rule(
+        lambda betas: len(betas) == 2 and all(0 <= b < 1 for b in betas),  # noqa: PLR2004
+        "two numbers of at least 0 and below 1",
+    ),
+    "optim.eps": ABOVE_ZERO,
+    "optim.weight_decay": SHARE,
+    "schedule.warmup": Rule(lambda value: 0 <= value < math.inf, "0 or more"),
+    "schedule.floor": SHARE,
+    "callbacks.log_every": at_least(1),
+    "callbacks.checkpoint_every": at_least(1),
+    "eval.max_examples": at_least(1),
+    "eval.max_new_tokens": at_least(1),
+    "eval.batch_size": at_least(1),
+    "eval.samples": at_least(0),
+    "seed": Rule(lambda value: 0 <= value < 2**32, "0 to 4294967295"),
+}
+"""Keys with a range."""
+
+
+def validate_train(config: TrainConfig) -> None:
+    """Checks ranges, choices and what must hold between groups.
+
+    Raises:
+        ConfigError: One message that lists every fault.
+    """
+    _raise_all([*_wrong_choices(config), *_out_of_range(config, RULES), *_cross_group(config)])
+
+
+def validate_evaluate(config: EvaluateConfig) -> None:
+    """Checks the config of `evaluate.py`.
+
+    Raises:
+        ConfigError: One message that lists every fault.
+    """
+    faults = list(_out_of_range(config, {"max_examples": at_least(1), "max_new_tokens": at_least(1)}))
+    accelerators = CHOICES["trainer.accelerator"]
+    if config.accelerator is not None and config.accelerator not in accelerators:
+        faults.append(_unknown("accelerator", config.accelerator, accelerators))
+    if not config.run:
+        faults.append("run is missing: python evaluate.py run=RUN, with a run id or a run folder.")
+    _raise_all(faults)
+
+
+def _raise_all(faults: list[str]) -> None:
+    if len(faults) == 1:
+        raise ConfigError(faults[0])
+    if faults:
+        raise ConfigError("\n  ".join([f"{len(faults)} faults in the configuration:", *faults]))
+
+
+def _unknown(key: str, value: str, options: tuple[str, ...]) -> str:
+    return f"{key}={value!r} is unknown.{did_you_mean(value, options)} Allowed: {', '.join(options)}."
+
+
+def _wrong_choices(config: TrainConfig) -> Iterator[str]:
+    for key, options in CHOICES.items():
+        value = attrgetter(key)(config)
+        if value not in options:
+            yield _unknown(key, value, options)
+
+
+def _out_of_range(config: TrainConfig | EvaluateConfig, rules: dict[str, Rule]) -> Iterator[str]:
+    for key, rule in rules.items():
+        value = attrgetter(key)(config)
+        if value is not None and not rule.holds(value):
+            yield f"{key}={value} is out of range. Allowed: {rule.allowed}."
+
+
+def _cross_group(config: TrainConfig) -> Iterator[str]:
+    data, trainer, name = config.data, config.trainer, config.run.name
+    if data.name == "file" and data.path is None:
+        yield "data=file needs data.path=FILE, a JSON or JSONL file."
+    if data.name == "calls" and (data.path or data.val_path or data.test_path):
+        yield "data.path belongs to data=file. Add data=file."
+    targets = config.lora.targets
+    named = isinstance(targets, list) and bool(targets) and all(isinstance(name, str) for name in targets)
+    if not (named or (isinstance(targets, str) and targets)):
+        yield f"lora.targets={targets} is not allowed. Give all_linear or names: [q_proj,v_proj]."
+    if trainer.accelerator == "cpu" and config.model.attention == "flash_attention_2":
+        yield "model.attention=flash_attention_2 needs a GPU. Use model.attention=sdpa."
+    if name is not None and (not name.strip("./ ") or "/" in name or "\\" in name):
+        yield f"run.name={name!r} is not a folder name. Use letters, digits, '-', '_' and '.'."
+    if config.resume is not None and name is not None:
+        yield "resume continues a run under its own id. Leave run.name out."

@@ -1,0 +1,29 @@
+"""Fine-tune a language model with LoRA or QLoRA: `python train.py --help`."""
+
+from typing import TYPE_CHECKING
+
+import hydra
+
+from loralab.config.load import exit_codes, load_train, register_schemas
+from loralab.config.schema import TrainConfig
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(config: "DictConfig") -> None:
+    """Trains one run."""
+    with exit_codes(TrainConfig):
+        settings = load_train(config)
+        from loralab.training.fit import (
+            train,  # imports torch, which --help and bad configs need not wait for
+        )
+
+        train(settings)
+
+
+if __name__ == "__main__":
+    register_schemas()
+    with exit_codes(TrainConfig):
+        main()
