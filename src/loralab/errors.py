@@ -20,6 +20,10 @@ class ModelError(LoralabError):
     """A model or tokenizer cannot be loaded or does not fit the request."""
 
 
+class Interrupted(Exception):
+    """A run stopped by a signal; the message says how to continue. Ends a command with exit code 130."""
+
+
 def did_you_mean(word: str, options: Iterable[str], most: int = 1) -> str:
     """Returns `" Did you mean 'x'?"` for the closest options, or an empty string when none is close."""
     close = difflib.get_close_matches(word, list(options), n=most, cutoff=0.6)

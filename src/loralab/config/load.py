@@ -17,16 +17,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from loralab.config.schema import EvaluateConfig, TrainConfig
 from loralab.config.validate import validate_evaluate, validate_train
-from loralab.errors import ConfigError, LoralabError, did_you_mean
+from loralab.errors import ConfigError, Interrupted, LoralabError, did_you_mean
 
 Config = TypeVar("Config", TrainConfig, EvaluateConfig)
 
 EXIT_USER = 2
 EXIT_INTERRUPTED = 130
-
-
-class Interrupted(Exception):
-    """A run stopped by a signal after its checkpoint was saved."""
 
 
 def register_schemas() -> None:

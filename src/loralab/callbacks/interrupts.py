@@ -1,0 +1,72 @@
+"""Signals end a run cleanly: after the step, with a checkpoint."""
+
+import signal
+from types import FrameType
+from typing import Any
+
+import lightning.pytorch as pl
+
+from loralab.callbacks.checkpoints import Checkpoints
+from loralab.callbacks.recorder import Recorder
+from loralab.errors import Interrupted
+from loralab.modules.base import AdapterModule
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class Interrupts(pl.Callback):
+    """Saves and stops at the end of the step in which a signal came; a second signal stops at once."""
+
+    def __init__(self, checkpoints: Checkpoints, recorder: Recorder) -> None:
+        """Saves through the callback that owns checkpoints."""
+        self.checkpoints = checkpoints
+        self.recorder = recorder
+        self.received: signal.Signals | None = None
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Takes the signals over, after Lightning has placed its own handlers."""
+        self._previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: AdapterModule, *args: object) -> None:  # type: ignore[override]
+        """Saves and stops where a signal came and no validation is due, which would save as well."""
+        if pl_module.plan.next_validation(pl_module.finished_steps - 1) != pl_module.finished_steps:
+            self._stop_if_asked(trainer, pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: AdapterModule) -> None:  # type: ignore[override]
+        """Stops after the validation that a signal came in, unless it was the last of the run."""
+        if pl_module.finished_steps < pl_module.plan.total_steps:
+            self._stop_if_asked(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Gives the signals back."""
+        self._restore()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Gives the signals back."""
+        self._restore()
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            raise Interrupted(f"stopped at once; the last checkpoint is whole. {self._advice()}")
+        self.received = signal.Signals(number)
+
+    def _stop_if_asked(self, trainer: pl.Trainer, module: AdapterModule) -> None:
+        if self.received is None:
+            return
+        self.recorder.flush(trainer, module)
+        self.checkpoints.save(trainer, module, "last")
+        raise Interrupted(
+            f"{self.received.name} at step {module.finished_steps} of {module.plan.total_steps}: "
+            f"checkpoint saved. {self._advice()}"
+        )
+
+    def _advice(self) -> str:
+        return f"Continue with: python train.py resume={self.checkpoints.run.run_id}"
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}

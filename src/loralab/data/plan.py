@@ -1,0 +1,60 @@
+"""Which rows each optimizer step sees: a pure function of (rows, seed, step)."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """The order of a run, known before it starts; any step can be asked for on its own."""
+
+    num_examples: int
+    """Training examples."""
+    examples_per_step: int
+    """Examples of one optimizer step; the last step of an epoch may have fewer."""
+    epochs: float
+    """Passes over the examples."""
+    max_steps: int | None
+    """Optimizer steps; None follows `epochs`."""
+    val_every: float
+    """Steps between validations, or below 1 the share of an epoch."""
+    seed: int
+    """Seed of the order."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of one pass over the examples."""
+        return math.ceil(self.num_examples / self.examples_per_step)
+
+    @cached_property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self.max_steps or max(1, math.ceil(self.epochs * self.steps_per_epoch))
+
+    @cached_property
+    def val_interval(self) -> int:
+        """Optimizer steps between validations, at least 1."""
+        every = self.val_every * self.steps_per_epoch if self.val_every < 1 else self.val_every
+        return min(max(1, round(every)), self.total_steps)
+
+    def next_validation(self, step: int) -> int:
+        """The number of finished steps at which the next validation after `step` steps is due."""
+        return min(self.total_steps, (step // self.val_interval + 1) * self.val_interval)
+
+    def num_validations(self, step: int) -> int:
+        """How many validations are still due after `step` steps."""
+        return math.ceil(self.total_steps / self.val_interval) - step // self.val_interval
+
+    def epoch_at(self, step: int) -> float:
+        """Passes over the examples after `step` steps."""
+        return step / self.steps_per_epoch
+
+    def rows(self, step: int) -> list[int]:
+        """The rows of a step, counted from 0."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.num_examples)
+        chosen = order[place * self.examples_per_step : (place + 1) * self.examples_per_step]
+        return [int(row) for row in chosen]

@@ -1,0 +1,128 @@
+"""From a conversation to text, with the character spans that are to be learned."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from loralab.data.records import Conversation, Message
+from loralab.errors import DataError, ModelError
+
+BUNDLED = ("chatml",)
+"""Templates that come with the package, by the name to give in `data.chat_template`."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A conversation as the model reads it."""
+
+    text: str
+    """The whole text, special tokens included."""
+    spans: tuple[tuple[int, int], ...]
+    """Character ranges [start, end) to learn: each assistant turn with its end-of-turn token."""
+
+
+def set_chat_template(tokenizer: PreTrainedTokenizerBase, template: str | None) -> None:
+    """Gives the tokenizer a bundled template or the user's own; None keeps what the tokenizer has.
+
+    Raises:
+        ModelError: The tokenizer has none and none was given, or the file does not exist.
+    """
+    if template in BUNDLED:
+        tokenizer.chat_template = (files("loralab.data") / "templates" / f"{template}.jinja").read_text()
+    elif template is not None:
+        path = Path(template)
+        if not path.is_file():
+            known = ", ".join(BUNDLED)
+            raise ModelError(f"data.chat_template={template!r} is neither a file nor one of: {known}.")
+        tokenizer.chat_template = path.read_text()
+    if not tokenizer.chat_template:
+        raise ModelError(
+            "the tokenizer has no chat template. Use an instruct model, or data.chat_template=chatml, "
+            "or data.chat_template=FILE with a Jinja template."
+        )
+
+
+def apply_template(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, generation_prompt: bool
+) -> str:
+    """Renders turns with the tokenizer's chat template, exactly as at inference.
+
+    Raises:
+        DataError: The template refuses the turns, for instance a system prompt it has no place for.
+    """
+    turns = [{"role": message.role, "content": message.content} for message in messages]
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation_prompt)
+    except TemplateError as error:
+        raise DataError(f"the chat template refuses these turns: {error}") from error
+    return str(text)
+
+
+def render(tokenizer: PreTrainedTokenizerBase, conversation: Conversation) -> Rendered:
+    """Renders a conversation once and finds what to learn in it.
+
+    A supervised span starts where the model would start to write at inference (after the generation
+    prompt) and ends with the end-of-turn token. A plain document is learned whole, with an
+    end-of-sequence token.
+
+    Raises:
+        DataError: The template rewrites earlier turns, changes a turn's text or does not end a turn
+            with a special token, so that spans cannot be known.
+    """
+    if conversation.is_text:
+        text = (tokenizer.bos_token if _adds_bos(tokenizer) else "") + conversation.response
+        end = text + str(tokenizer.eos_token or "")
+        return Rendered(end, ((len(text) - len(conversation.response), len(end)),))
+    text = apply_template(tokenizer, conversation.messages, generation_prompt=False)
+    spans = [
+        _turn_span(tokenizer, conversation.messages, turn, text)
+        for turn, message in enumerate(conversation.messages)
+        if message.role == "assistant"
+    ]
+    return Rendered(text, tuple(spans))
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """Every special token of the tokenizer, with its id."""
+    added = {str(token): number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    named = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+    return {**added, **named}
+
+
+def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    bos = tokenizer.bos_token_id
+    return bos is not None and tokenizer("").input_ids[:1] == [bos]
+
+
+def _turn_span(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], turn: int, text: str
+) -> tuple[int, int]:
+    before = apply_template(tokenizer, messages[:turn], generation_prompt=True)
+    if not text.startswith(before):
+        raise DataError(
+            f"the chat template renders the turns before turn {turn + 1} differently once that turn is there, "
+            "so what to learn cannot be told. Give another template with data.chat_template=FILE."
+        )
+    content = messages[turn].content.strip()
+    found = text.find(content, len(before))
+    if found < 0:
+        raise DataError(
+            f"the chat template changes the text of turn {turn + 1}. Use data.chat_template=FILE."
+        )
+    content_end = found + len(content)
+    ends = [
+        (at, -len(token))
+        for token in special_tokens(tokenizer)
+        if (at := text.find(token, content_end)) >= 0 and not text[content_end:at].strip()
+    ]
+    if not ends:
+        raise DataError(
+            f"the chat template does not end turn {turn + 1} with a special token: the model would never "
+            "learn to stop. Use data.chat_template=FILE."
+        )
+    at, negative_length = min(ends)
+    return len(before), at - negative_length

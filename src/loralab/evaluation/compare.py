@@ -1,0 +1,121 @@
+"""The base model against the tuned one, on the same held-out examples."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from peft import PeftModel
+from rich.console import Console
+from rich.progress import Progress
+from transformers import PreTrainedTokenizerBase
+
+from loralab import metrics
+from loralab.config.schema import EvalConfig
+from loralab.data.datamodule import eval_batches
+from loralab.data.masking import IGNORE_INDEX, Example
+from loralab.data.templating import apply_template
+from loralab.evaluation.generation import GenerationSettings, generate_responses
+from loralab.evaluation.matching import exact_match
+from loralab.evaluation.perplexity import mean_nll, perplexity
+
+GENERATION_CAP = 256
+SHOWN_ROLE = "user"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was measured."""
+
+    figures: dict[str, float | None]
+    """Perplexity and exact match of both models, by metric name; None where it does not apply."""
+    predictions: list[dict[str, Any]]
+    """For each example: prompt, reference, both answers and whether they match."""
+
+
+def compare(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    config: EvalConfig,
+    console: Console,
+) -> Comparison:
+    """Measures perplexity on response tokens and exact match of greedy answers, without and with the adapter.
+
+    Args:
+        model: The adapted model, in evaluation mode.
+        tokenizer: Its tokenizer.
+        examples: The test split.
+        config: How many examples and how long the answers.
+        console: Shows the progress.
+    """
+    chosen = list(examples[: config.max_examples])
+    batches = eval_batches(chosen, config.batch_size, tokenizer.pad_token_id)
+    tuned_perplexity = perplexity(mean_nll(model, batches))
+    with model.disable_adapter():
+        base_perplexity = perplexity(mean_nll(model, batches))
+    chats = [example for example in chosen if not example.conversation.is_text]
+    predictions = _answers(model, tokenizer, chats, config, console) if chats else []
+    return Comparison(
+        figures={
+            metrics.TEST_PERPLEXITY: tuned_perplexity,
+            metrics.BASE_TEST_PERPLEXITY: base_perplexity,
+            metrics.TEST_EXACT_MATCH: _share(predictions, "tuned_match"),
+            metrics.BASE_TEST_EXACT_MATCH: _share(predictions, "base_match"),
+        },
+        predictions=predictions,
+    )
+
+
+def generation_settings(examples: Sequence[Example], config: EvalConfig) -> GenerationSettings:
+    """Derives stop tokens and the longest answer from what the examples teach.
+
+    The stop tokens are the last supervised token of each example: what ends a turn in this template.
+    """
+    learned = [[label for label in example.labels if label != IGNORE_INDEX] for example in examples]
+    longest = min(GENERATION_CAP, math.ceil(1.25 * max(map(len, learned))))
+    return GenerationSettings(
+        max_new_tokens=config.max_new_tokens or longest,
+        stop_ids=tuple(sorted({labels[-1] for labels in learned})),
+        batch_size=config.batch_size,
+    )
+
+
+def _answers(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    config: EvalConfig,
+    console: Console,
+) -> list[dict[str, Any]]:
+    settings = generation_settings(examples, config)
+    conversations = [example.conversation for example in examples]
+    prompts = [apply_template(tokenizer, item.prompt, generation_prompt=True) for item in conversations]
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("answering the test prompts", total=2 * len(prompts))
+
+        def advance(num_done: int) -> None:
+            progress.advance(task, num_done)
+
+        tuned = generate_responses(model, tokenizer, prompts, settings, advance)
+        with model.disable_adapter():
+            base = generate_responses(model, tokenizer, prompts, settings, advance)
+    return [
+        {
+            "prompt": _shown_prompt(item.prompt[-1:] or item.messages),
+            "reference": item.response,
+            "base": base_answer,
+            "tuned": tuned_answer,
+            "base_match": exact_match(base_answer, item.response),
+            "tuned_match": exact_match(tuned_answer, item.response),
+        }
+        for item, base_answer, tuned_answer in zip(conversations, base, tuned, strict=True)
+    ]
+
+
+def _shown_prompt(messages: Sequence[Any]) -> str:
+    return "\n".join(message.content for message in messages)
+
+
+def _share(predictions: Sequence[dict[str, Any]], key: str) -> float | None:
+    return sum(row[key] for row in predictions) / len(predictions) if predictions else None

@@ -1,0 +1,68 @@
+"""Greedy answers to prompts, in batches."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from peft import PeftModel
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """How to generate."""
+
+    max_new_tokens: int
+    """Longest answer."""
+    stop_ids: tuple[int, ...]
+    """Tokens that end an answer."""
+    batch_size: int
+    """Prompts at once."""
+
+
+@torch.inference_mode()
+def generate_responses(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    settings: GenerationSettings,
+    advance: Callable[[int], None] = lambda num_done: None,
+) -> list[str]:
+    """Answers rendered prompts greedily, without the stop token.
+
+    Args:
+        model: The model to ask.
+        tokenizer: Its tokenizer.
+        prompts: Rendered texts that end with the generation prompt.
+        settings: Length, stop tokens, batch size.
+        advance: Called with the number of prompts just answered.
+    """
+    config = GenerationConfig(
+        max_new_tokens=settings.max_new_tokens,
+        do_sample=False,
+        eos_token_id=list(settings.stop_ids),
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    # Prompts of like length together: less padding.
+    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    answers = [""] * len(prompts)
+    for at in range(0, len(order), settings.batch_size):
+        chosen = order[at : at + settings.batch_size]
+        inputs = tokenizer(
+            [prompts[index] for index in chosen],
+            add_special_tokens=False,
+            padding=True,
+            padding_side="left",
+            return_tensors="pt",
+            return_token_type_ids=False,
+        ).to(model.device)
+        output = model.generate(**inputs, generation_config=config)
+        for index, ids in zip(chosen, output[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
+            answers[index] = tokenizer.decode(_until_stop(ids, settings.stop_ids), skip_special_tokens=True)
+        advance(len(chosen))
+    return answers
+
+
+def _until_stop(ids: Sequence[int], stop_ids: Sequence[int]) -> list[int]:
+    ends = [place for place, token in enumerate(ids) if token in stop_ids]
+    return list(ids[: ends[0]] if ends else ids)

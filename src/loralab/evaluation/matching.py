@@ -1,0 +1,35 @@
+"""Whether a generated answer is right."""
+
+import json
+from typing import Any
+
+
+def exact_match(answer: str, reference: str) -> bool:
+    """Compares an answer with its reference.
+
+    Where the reference is a JSON object or list, the answer must parse to an equal value: spacing and
+    the order of keys do not count, everything else does. Any other text must be equal but for the
+    white space around it.
+    """
+    expected = _parse(reference)
+    if isinstance(expected, dict | list):
+        return _same(_parse(answer), expected)
+    return answer.strip() == reference.strip()
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _same(answer: Any, expected: Any) -> bool:
+    # Python holds 1, 1.0 and True to be equal; JSON's types differ.
+    if type(answer) is not type(expected):
+        return False
+    if isinstance(expected, dict):
+        return answer.keys() == expected.keys() and all(_same(answer[key], expected[key]) for key in expected)
+    if isinstance(expected, list):
+        return len(answer) == len(expected) and all(map(_same, answer, expected))
+    return bool(answer == expected)

@@ -1,0 +1,45 @@
+"""Hidden states of the whole sequence, logits only where they are needed."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+Projection = Callable[[Tensor], Tensor]
+"""From hidden states [num, hidden] to logits [num, vocab]."""
+
+
+def hidden_states(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """Runs the decoder without its output head.
+
+    Args:
+        model: A causal language model (the base inside PEFT, adapters included).
+        input_ids: [batch, seq]
+        attention_mask: [batch, seq]
+
+    Returns:
+        [batch, seq, hidden]
+    """
+    output = model.base_model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+    return output.last_hidden_state
+
+
+def projection(model: PreTrainedModel) -> Projection:
+    """Returns the model's map from hidden states to logits, with the scaling that some families apply.
+
+    Gemma 2 and 3 cap logits softly (arXiv:2408.00118, section 2), Granite divides them by a constant
+    and Cohere multiplies them.
+    """
+    head = model.get_output_embeddings()
+    config = model.config.get_text_config()
+    cap = getattr(config, "final_logit_softcapping", None)
+    scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+
+    def project(hidden: Tensor) -> Tensor:
+        logits = head(hidden)
+        if scale != 1.0:
+            logits = logits * scale
+        return cap * torch.tanh(logits / cap) if cap is not None else logits
+
+    return project

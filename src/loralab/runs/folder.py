@@ -1,0 +1,168 @@
+"""Run folders: their ids, their files and how to find them again."""
+
+import datetime
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loralab.errors import ConfigError, did_you_mean
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder and the names of what lies in it."""
+
+    path: Path
+
+    @property
+    def run_id(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def config_path(self) -> Path:
+        """The resolved config."""
+        return self.path / "config.yaml"
+
+    @property
+    def overrides_path(self) -> Path:
+        """What the user typed."""
+        return self.path / "overrides.yaml"
+
+    @property
+    def manifest_path(self) -> Path:
+        """Versions, hashes and hardware."""
+        return self.path / "manifest.json"
+
+    @property
+    def metrics_path(self) -> Path:
+        """One JSON line per logged step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def summary_path(self) -> Path:
+        """The end of the run in one flat object."""
+        return self.path / "summary.json"
+
+    @property
+    def data_path(self) -> Path:
+        """What became of the rows of each split."""
+        return self.path / "data.json"
+
+    @property
+    def samples_path(self) -> Path:
+        """Prompts answered by base and tuned model, side by side."""
+        return self.path / "samples.jsonl"
+
+    @property
+    def predictions_path(self) -> Path:
+        """Every test prompt with both answers."""
+        return self.path / "predictions.jsonl"
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        """`last` and `best`."""
+        return self.path / "checkpoints"
+
+    @property
+    def adapter_dir(self) -> Path:
+        """The best adapter in PEFT's own format."""
+        return self.path / "adapter"
+
+
+def new_run_id(label: str, now: datetime.datetime, job: int | None = None) -> str:
+    """Makes a run id such as `2026-01-31_09-30-00_smollm2_135m_r16`; a job of a multirun adds its number."""
+    stamp = now.strftime("%Y-%m-%d_%H-%M-%S")
+    safe = re.sub(r"[^\w.-]+", "-", label)
+    return f"{stamp}_{safe}" + ("" if job is None else f"_{job}")
+
+
+def create_run(outputs_dir: str, command: str, run_id: str) -> RunFolder:
+    """Makes the folder `outputs_dir/command/run_id`.
+
+    Raises:
+        ConfigError: It exists already or cannot be made.
+    """
+    path = Path(outputs_dir) / command / run_id
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError as error:
+        raise ConfigError(
+            f"{path} exists already. Choose another run.name, or continue with resume={run_id}."
+        ) from error
+    except OSError as error:
+        raise _unwritable(outputs_dir, error) from error
+    return RunFolder(path.absolute())
+
+
+def check_writable(outputs_dir: str) -> None:
+    """Refuses an outputs folder that cannot be written, before any work is done.
+
+    Raises:
+        ConfigError: It cannot be made or written.
+    """
+    try:
+        Path(outputs_dir).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=outputs_dir):
+            pass
+    except OSError as error:
+        raise _unwritable(outputs_dir, error) from error
+
+
+def find_run(outputs_dir: str, reference: str, key: str) -> RunFolder:
+    """Finds a training run by folder or by id.
+
+    Args:
+        outputs_dir: Where `train/<run id>` lies.
+        reference: What the user gave.
+        key: The config key they gave it under, for the message.
+
+    Raises:
+        ConfigError: There is no such run; the message gives the closest id.
+    """
+    for path in (Path(reference), Path(outputs_dir) / "train" / reference):
+        if RunFolder(path).config_path.is_file():
+            return RunFolder(path.absolute())
+    train_dir = Path(outputs_dir) / "train"
+    known = sorted(item.parent.name for item in train_dir.glob("*/config.yaml")) if train_dir.is_dir() else []
+    latest = f" The latest is {known[-1]!r}." if known else f" There is none in {train_dir}."
+    raise ConfigError(f"{key}={reference} is not a run.{did_you_mean(reference, known)}{latest}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all: under a temporary name, synced, then renamed."""
+    scratch = path.with_name(f".{path.name}.tmp")
+    with scratch.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(path)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes an object as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Writes one object per line, whole or not at all."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads an object that `write_json` wrote; an absent file is an empty object."""
+    if not path.is_file():
+        return {}
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _unwritable(outputs_dir: str, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"run.outputs_dir={outputs_dir} cannot be written ({error.strerror}). Choose another folder."
+    )

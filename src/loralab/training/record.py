@@ -1,0 +1,81 @@
+"""What a command writes into its run folder besides metrics and weights."""
+
+import datetime
+from dataclasses import asdict
+from typing import Any
+
+import yaml
+
+from loralab.config.load import job_number, task_overrides, to_yaml
+from loralab.config.schema import EvaluateConfig, TrainConfig
+from loralab.data.prepare import PreparedData
+from loralab.evaluation.compare import Comparison
+from loralab.runs.folder import (
+    RunFolder,
+    create_run,
+    new_run_id,
+    read_json,
+    write_json,
+    write_jsonl,
+    write_text,
+)
+from loralab.runs.manifest import base_manifest
+from loralab.training.setup import Setup
+
+
+def begin_training(config: TrainConfig, setup: Setup) -> RunFolder:
+    """Makes the folder of a training run and writes everything that is known before the first step.
+
+    Raises:
+        ConfigError: The folder exists already or cannot be made.
+    """
+    now, job = datetime.datetime.now(), job_number()
+    run_id = config.run.name or new_run_id(f"{config.model.name}_r{config.lora.r}", now, job)
+    if config.run.name is not None and job is not None:
+        run_id = f"{run_id}_{job}"
+    run = create_run(config.run.outputs_dir, "train", run_id)
+    _describe(run, config, setup, now, {"command": "train", "seed": config.seed})
+    update_summary(run, {"run_id": run.run_id, "status": "running", "step": 0})
+    return run
+
+
+def begin_evaluation(config: EvaluateConfig, trained: RunFolder, setup: Setup) -> RunFolder:
+    """Makes the folder of an evaluation and writes what it was made of."""
+    now = datetime.datetime.now()
+    run_id = config.name or new_run_id(trained.run_id, now, job_number())
+    run = create_run(config.outputs_dir, "evaluate", run_id)
+    _describe(run, config, setup, now, {"command": "evaluate", "parent_run": trained.run_id})
+    return run
+
+
+def update_summary(run: RunFolder, values: dict[str, Any]) -> None:
+    """Adds to `summary.json` what is known by now."""
+    write_json(run.summary_path, {**read_json(run.summary_path), **values})
+
+
+def record_comparison(run: RunFolder, comparison: Comparison, num_samples: int) -> None:
+    """Writes the figures, every prediction and a few samples of a comparison."""
+    update_summary(run, comparison.figures)
+    write_jsonl(run.predictions_path, comparison.predictions)
+    write_jsonl(run.samples_path, comparison.predictions[:num_samples])
+
+
+def _describe(
+    run: RunFolder,
+    config: TrainConfig | EvaluateConfig,
+    setup: Setup,
+    now: datetime.datetime,
+    facts: dict[str, Any],
+) -> None:
+    write_text(run.config_path, to_yaml(config))
+    write_text(run.overrides_path, yaml.safe_dump(task_overrides()))
+    manifest = base_manifest(run.run_id, now)
+    manifest |= {"parent_run": None, **facts}
+    manifest["data"] = [asdict(file) for file in setup.data.files]
+    manifest["chat_template"] = str(setup.tokenizer.chat_template)
+    write_json(run.manifest_path, manifest)
+    write_json(run.data_path, {"splits": _ledgers(setup.data)})
+
+
+def _ledgers(data: PreparedData) -> dict[str, Any]:
+    return {name: asdict(getattr(data, name).ledger) for name in ("train", "val", "test")}

@@ -1,0 +1,67 @@
+"""Evaluating a finished run again, from its folder alone."""
+
+import dataclasses
+import time
+
+from rich.console import Console
+
+from loralab import metrics
+from loralab.callbacks.memory import peak_gib
+from loralab.config.load import read_yaml
+from loralab.config.schema import EvaluateConfig, TrainConfig
+from loralab.errors import ConfigError
+from loralab.evaluation.compare import compare
+from loralab.evaluation.report import write_report
+from loralab.evaluation.tables import print_comparison
+from loralab.model.load import load_base
+from loralab.model.lora import load_adapter
+from loralab.runs.folder import RunFolder, check_writable, find_run
+from loralab.training.record import begin_evaluation, record_comparison, update_summary
+from loralab.training.setup import prepare
+
+
+def evaluate_run(config: EvaluateConfig) -> RunFolder:
+    """Repeats a run's comparison of base and tuned model and returns the evaluation's folder.
+
+    Raises:
+        LoralabError: Something the user must change.
+    """
+    started, console = time.perf_counter(), Console(highlight=False)
+    check_writable(config.outputs_dir)
+    trained = find_run(config.outputs_dir, config.run, "run")
+    if not (trained.adapter_dir / "adapter_config.json").is_file():
+        raise ConfigError(
+            f"run={config.run} has no adapter yet. Finish it with: python train.py resume={trained.run_id}"
+        )
+    settings = merge(read_yaml(trained.config_path, TrainConfig), config)
+    setup = prepare(settings)
+    run = begin_evaluation(config, trained, setup)
+    console.print(f"run folder: {run.path}", soft_wrap=True)
+    base = load_base(settings.model, settings.quant, setup.device, setup.dtype)
+    model = load_adapter(base, trained.adapter_dir, setup.dtype)
+    comparison = compare(model, setup.tokenizer, setup.data.test.examples, settings.eval, console)
+    record_comparison(run, comparison, settings.eval.samples)
+    update_summary(run, {
+        "run_id": run.run_id,
+        "status": "completed",
+        metrics.MEMORY_PEAK_GIB: round(peak_gib(setup.device), 3),
+        "wall_s": round(time.perf_counter() - started, 1),
+    })  # fmt: skip
+    write_report(run.path)
+    print_comparison(console, comparison.figures, comparison.predictions[: settings.eval.samples])
+    console.print(f"report:     {run.path / 'report.html'}", soft_wrap=True)
+    console.print(f"run folder: {run.path} (completed)", soft_wrap=True)
+    return run
+
+
+def merge(trained: TrainConfig, config: EvaluateConfig) -> TrainConfig:
+    """Takes a training run's config with what the evaluation asks to change."""
+    changed = {
+        key: value
+        for key in ("max_examples", "max_new_tokens")
+        if (value := getattr(config, key)) is not None
+    }
+    trainer = trained.trainer
+    if config.accelerator is not None:
+        trainer = dataclasses.replace(trainer, accelerator=config.accelerator)
+    return dataclasses.replace(trained, eval=dataclasses.replace(trained.eval, **changed), trainer=trainer)

@@ -1,0 +1,39 @@
+"""What training and evaluation both need before a model runs: tokenizer, data and their checks."""
+
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from loralab.config.schema import TrainConfig
+from loralab.data.prepare import PreparedData, prepare_data
+from loralab.data.templating import set_chat_template
+from loralab.model.hardware import resolve_device, resolve_dtype
+from loralab.model.load import check_length, load_config, load_tokenizer, quiet_libraries
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything that is known before weights load."""
+
+    device: torch.device
+    dtype: torch.dtype
+    tokenizer: PreTrainedTokenizerBase
+    data: PreparedData
+
+
+def prepare(config: TrainConfig) -> Setup:
+    """Checks hardware, model, template and data, in the order of what fails fastest.
+
+    Raises:
+        LoralabError: Something the user must change.
+    """
+    quiet_libraries()
+    if config.trainer.threads is not None:
+        torch.set_num_threads(config.trainer.threads)
+    device = resolve_device(config.trainer.accelerator)
+    dtype = resolve_dtype(config.trainer.precision, device)
+    check_length(load_config(config.model), config.data.max_length)
+    tokenizer = load_tokenizer(config.model)
+    set_chat_template(tokenizer, config.data.chat_template)
+    return Setup(device, dtype, tokenizer, prepare_data(config.data, tokenizer, config.seed))

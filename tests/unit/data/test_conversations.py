@@ -1,0 +1,236 @@
+"""From a data file to validated conversations."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loralab.data.conversations import find_fault, load_conversations
+from loralab.data.records import Conversation, Message
+from loralab.errors import DataError
+
+DATA_DIR = Path(__file__).parents[4] / "shared" / "data"
+needs_data = pytest.mark.skipif(not DATA_DIR.is_dir(), reason="the folder ../shared/data is absent")
+
+ASK = {"role": "user", "content": "a"}
+ANSWER = {"role": "assistant", "content": "b"}
+
+
+def write(folder: Path, *rows: dict[str, Any]) -> Path:
+    path = folder / "x.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def load(path: Path, form: str = "auto", **columns: str) -> list[tuple[tuple[str, str], ...]]:
+    return [
+        tuple((message.role, message.content) for message in conversation.messages)
+        for conversation in load_conversations(path, form, columns)
+    ]
+
+
+def fault(path: Path, form: str = "auto", **columns: str) -> str:
+    with pytest.raises(DataError) as error:
+        load_conversations(path, form, columns)
+    return str(error.value).replace(str(path), path.name)
+
+
+def test_source_and_line_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('\n{"text": "a"}\n\n{"text": "b"}\n')
+    assert load_conversations(path, "auto", {}) == [
+        Conversation((Message("text", "a"),), str(path), 2),
+        Conversation((Message("text", "b"),), str(path), 4),
+    ]
+
+
+def test_mapped_prompt_and_response(tmp_path: Path) -> None:
+    path = write(tmp_path, {"question": "a", "answer": "b", "tone": "s"})
+    assert load(path, prompt="question", response="answer") == [(("user", "a"), ("assistant", "b"))]
+    expected = [(("system", "s"), ("user", "a"), ("assistant", "b"))]
+    assert load(path, prompt="question", response="answer", system="tone") == expected
+    assert load(path, "alpaca", prompt="question", response="answer", system="tone") == expected
+
+
+def test_mapped_column_replaces_the_field_of_that_name(tmp_path: Path) -> None:
+    path = write(tmp_path, {"prompt": "b", "response": "a", "completion": "c"})
+    assert load(path, prompt="response", response="prompt") == [(("user", "a"), ("assistant", "b"))]
+
+
+def test_unmapped_field_does_not_compete_with_a_mapped_one(tmp_path: Path) -> None:
+    path = write(tmp_path, {"q": "a", "a": "b", "response": "old"})
+    assert load(path, prompt="q", response="a") == [(("user", "a"), ("assistant", "b"))]
+
+
+def test_field_is_read_only_for_the_column_it_is_mapped_to(tmp_path: Path) -> None:
+    path = write(tmp_path, {"response": "a", "completion": "b"})
+    assert load(path, prompt="response") == [(("user", "a"), ("assistant", "b"))]
+
+
+def test_mapped_system_may_be_absent_in_later_rows(tmp_path: Path) -> None:
+    row = {"prompt": "a", "response": "b"}
+    path = write(tmp_path, {**row, "tone": "s"}, row)
+    assert [len(turns) for turns in load(path, system="tone")] == [3, 2]
+
+
+def test_mapped_messages_of_either_turn_shape(tmp_path: Path) -> None:
+    expected = [(("user", "a"), ("assistant", "b"))]
+    assert load(write(tmp_path, {"dialog": [ASK, ANSWER]}), messages="dialog") == expected
+    turns = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
+    assert load(write(tmp_path, {"dialog": turns}), messages="dialog") == expected
+
+
+def test_mapped_text(tmp_path: Path) -> None:
+    assert load(write(tmp_path, {"body": "a", "text": "old"}), text="body") == [(("text", "a"),)]
+
+
+def test_given_form_settles_an_ambiguous_file(tmp_path: Path) -> None:
+    path = write(tmp_path, {"instruction": "a", "output": "b", "text": "c"})
+    assert load(path, "text") == [(("text", "c"),)]
+    assert load(path, "alpaca") == [(("user", "a"), ("assistant", "b"))]
+    assert fault(path).startswith("data.path='x.jsonl': data.format='auto': 2 forms fit: alpaca")
+
+
+def test_unknown_form_is_refused_before_the_file_is_read(tmp_path: Path) -> None:
+    assert fault(tmp_path / "absent.json", "alpacca") == (
+        "data.format='alpacca' is unknown. Did you mean 'alpaca'? "
+        "Known: auto, alpaca, sharegpt, openai, prompt_completion, text."
+    )
+
+
+def test_missing_mapped_column_names_file_fields_and_close_match(tmp_path: Path) -> None:
+    path = write(tmp_path, {"question": "a", "answer": "b"})
+    assert fault(path, "prompt_completion", prompt="questoin", response="answer") == (
+        "data.path='x.jsonl': data.columns.prompt='questoin' is not a field of the first row. "
+        "Did you mean 'question'? Fields: question, answer."
+    )
+
+
+def test_column_that_the_form_does_not_take(tmp_path: Path) -> None:
+    assert fault(write(tmp_path, {"body": "a"}), "alpaca", text="body") == (
+        "data.path='x.jsonl': data.format='alpaca' does not take all of data.columns.text=body; "
+        "it takes: prompt, response, system."
+    )
+
+
+def test_fault_in_a_mapped_column_names_the_column(tmp_path: Path) -> None:
+    path = write(tmp_path, {"q": "a", "a": "b"}, {"q": "a", "a": None})
+    assert fault(path, prompt="q", response="a") == (
+        "data.path='x.jsonl' line 2: the field 'completion' holds null; a string is needed "
+        "(data.columns.response='a')"
+    )
+
+
+def test_one_faulty_row_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, {"messages": [ASK, ANSWER]}, {"messages": [ASK, ANSWER, ASK]})
+    assert fault(path) == (
+        "data.path='x.jsonl' line 2: the last turn is of role 'user'; end the row with the assistant's answer"
+    )
+
+
+def test_faulty_row_of_a_json_list_is_counted_as_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps([{"text": "a"}, {"text": " "}], indent=2))
+    assert fault(path) == "data.path='x.json' row 2: the text is empty; fill it in or remove the row"
+
+
+def test_faulty_rows_are_shown_together_in_file_order(tmp_path: Path) -> None:
+    good = {"instruction": "a", "output": "b"}
+    path = write(tmp_path, good, {**good, "output": ""}, good, {**good, "output": None})
+    assert fault(path) == (
+        "data.path='x.jsonl': 2 of 4 rows cannot be used: "
+        "line 2: the assistant's text in turn 2 is empty; fill it in or remove the row; "
+        "line 4: the field 'output' holds null; a string is needed"
+    )
+
+
+def test_only_five_faulty_rows_are_shown(tmp_path: Path) -> None:
+    message = fault(write(tmp_path, {"text": "a"}, *[{"text": ""}] * 7))
+    assert message.startswith("data.path='x.jsonl': 7 of 8 rows cannot be used: line 2: ")
+    assert message.count("the text is empty") == 5
+    assert message.endswith("; and 2 more")
+
+
+def test_file_without_assistant_turns_has_its_own_message(tmp_path: Path) -> None:
+    message = fault(write(tmp_path, {"messages": [ASK]}, {"messages": [ASK, ASK]}))
+    assert message.startswith("data.path='x.jsonl': no assistant turns: nothing to train on.")
+    assert "data.columns.response=<field>" in message
+
+
+def test_faulty_row_is_shown_rather_than_the_lack_of_assistant_turns(tmp_path: Path) -> None:
+    path = write(tmp_path, {"messages": [ASK]}, {"messages": [ASK, {"role": "asistant", "content": "b"}]})
+    message = fault(path)
+    assert message.startswith(
+        "data.path='x.jsonl': 2 of 2 rows cannot be used: line 1: there is no assistant"
+    )
+    assert "line 2: 'messages' turn 2: role='asistant' is unknown. Did you mean 'assistant'?" in message
+
+
+@pytest.mark.parametrize(
+    ("turns", "expected"),
+    [
+        ("system user assistant", ""),
+        ("assistant user assistant", ""),
+        ("user assistant tool assistant", ""),
+        ("text", ""),
+        ("", "the conversation is empty; at least one turn is needed"),
+        ("user", "there is no assistant turn; add the answer"),
+        ("user assistant tool", "the last turn is of role 'tool'; end the row with the assistant's answer"),
+        ("user system assistant", "turn 2 is a system turn; only the first turn may be one"),
+        ("text text", "turn 1 is a plain text among turns; a text stands alone"),
+        (
+            "user critic",
+            "turn 2 has the unknown role 'critic'; known: system, user, assistant, tool, text",
+        ),
+    ],
+)
+def test_conversation_is_validated(turns: str, expected: str) -> None:
+    assert find_fault([Message(role, "a") for role in turns.split()]) == expected
+
+
+def test_empty_text_counts_only_where_it_is_trained() -> None:
+    assert find_fault([Message("user", ""), Message("assistant", "a")]) == ""
+    expected = "the assistant's text in turn 2 is empty; fill it in or remove the row"
+    assert find_fault([Message("user", "a"), Message("assistant", " \n")]) == expected
+
+
+def test_half_of_a_surrogate_pair_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"text": "\\ud83d\\ude00"}\n{"text": "\\ud83d"}\n')
+    assert fault(path) == (
+        "data.path='x.jsonl' line 2: turn 1 holds half of a surrogate pair, which no tokenizer can encode; "
+        "remove it"
+    )
+
+
+@needs_data
+def test_alpaca_demo_loads() -> None:
+    conversations = load(DATA_DIR / "alpaca_en_demo.json")
+    assert len(conversations) == 999
+    assert conversations[0][0] == ("user", "Describe a process of making crepes.")
+    assert sum("\n\n" in turns[0][1] for turns in conversations) >= 412
+    assert {tuple(role for role, _ in turns) for turns in conversations} == {("user", "assistant")}
+
+
+@needs_data
+def test_gsm8k_loads_with_mapped_columns() -> None:
+    conversations = load(DATA_DIR / "gsm8k_train.jsonl", prompt="question", response="answer")
+    assert len(conversations) == 7473
+    assert conversations[0][0][1].startswith("Natalia sold clips to 48 of her friends in April")
+    assert all("####" in turns[1][1] for turns in conversations)
+
+
+@needs_data
+def test_gsm8k_without_columns_asks_for_them() -> None:
+    message = fault(DATA_DIR / "gsm8k_train.jsonl")
+    assert "the fields question, answer" in message
+    assert "data.columns.prompt=<field> data.columns.response=<field>" in message
+
+
+@needs_data
+def test_typed_parts_demo_loads() -> None:
+    conversations = load(DATA_DIR / "v1_sft_demo.jsonl")
+    assert len(conversations) == 500
+    answer = "Hello! I am {{name}}, an AI assistant developed by {{author}}. How can I assist you today?"
+    assert conversations[0] == (("user", "hi"), ("assistant", answer))
