@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -87,9 +88,9 @@ def task_overrides() -> list[str]:
 
 def job_number() -> int | None:
     """The place of this job in a multirun, from 0; None outside a multirun."""
-    if not HydraConfig.initialized() or HydraConfig.get().mode is None:
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return None
-    return HydraConfig.get().job.num if HydraConfig.get().mode.name == "MULTIRUN" else None
+    return HydraConfig.get().job.num
 
 
 @contextlib.contextmanager
@@ -115,7 +116,7 @@ def exit_codes(schema: type[TrainConfig] | type[EvaluateConfig]) -> Iterator[Non
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         _exit(EXIT_USER, f"error: cannot write {error.filename}: {error.strerror}. Choose another folder.")
     except KeyboardInterrupt:
-        _exit(EXIT_INTERRUPTED, "interrupted before training began; nothing to keep")
+        _exit(EXIT_INTERRUPTED, "interrupted")
 
 
 def explain(error: Exception, schema: type[TrainConfig] | type[EvaluateConfig]) -> str:

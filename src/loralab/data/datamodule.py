@@ -46,7 +46,7 @@ class DataModule(pl.LightningDataModule):
     @property
     def next_step(self) -> int:
         """The optimizer step to feed next: the number that the module has finished."""
-        return int(self.trainer.lightning_module.finished_steps) if self.trainer is not None else 0
+        return self.trainer.lightning_module.finished_steps if self.trainer else 0  # type: ignore[return-value]
 
     def train_dataloader(self) -> DataLoader[StepBatch]:
         """Returns the steps up to the next validation."""

@@ -104,8 +104,8 @@ def _turn_span(
     before = apply_template(tokenizer, messages[:turn], generation_prompt=True)
     if not text.startswith(before):
         raise DataError(
-            f"the chat template renders the turns before turn {turn + 1} differently once that turn is there, "
-            "so what to learn cannot be told. Give another template with data.chat_template=FILE."
+            f"the chat template rewrites the turns before turn {turn + 1} once that turn is there, so what "
+            "to learn cannot be told. Give another template with data.chat_template=FILE."
         )
     content = messages[turn].content.strip()
     found = text.find(content, len(before))

@@ -58,7 +58,8 @@ def generate_responses(
         ).to(model.device)
         output = model.generate(**inputs, generation_config=config)
         for index, ids in zip(chosen, output[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
-            answers[index] = tokenizer.decode(_until_stop(ids, settings.stop_ids), skip_special_tokens=True)
+            kept = _until_stop(ids, settings.stop_ids)
+            answers[index] = str(tokenizer.decode(kept, skip_special_tokens=True))
         advance(len(chosen))
     return answers
 

@@ -9,6 +9,7 @@ from peft import PeftModel
 from loralab.data.collate import MicroBatch
 from loralab.losses.sft import cross_entropy_sum, supervised_positions
 from loralab.model.head import hidden_states, projection
+from loralab.model.lora import causal_lm
 
 
 @torch.inference_mode()
@@ -19,7 +20,7 @@ def mean_nll(model: PeftModel, batches: Iterable[MicroBatch]) -> float:
         model: An adapted model; `disable_adapter` around the call measures the base.
         batches: Padded examples, on any device.
     """
-    base = model.get_base_model()
+    base = causal_lm(model)
     project = projection(base)
     total, num_tokens = 0.0, 0
     for batch in batches:

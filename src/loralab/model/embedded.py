@@ -13,7 +13,7 @@ GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def cache_dir() -> Path:
-    """The user's cache folder for loralab: `$LORALAB_CACHE`, else `$XDG_CACHE_HOME/loralab` or `~/.cache/loralab`."""
+    """The user's cache: `$LORALAB_CACHE`, else `loralab` in `$XDG_CACHE_HOME` or in `~/.cache`."""
     if own := os.environ.get("LORALAB_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "loralab"

@@ -23,7 +23,7 @@ def resolve_device(accelerator: str) -> torch.device:
 def multiplies_bf16(device: torch.device) -> bool:
     """Whether matrix products in bfloat16 run natively; emulated ones are many times slower."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 

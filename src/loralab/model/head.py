@@ -22,7 +22,8 @@ def hidden_states(model: PreTrainedModel, input_ids: Tensor, attention_mask: Ten
         [batch, seq, hidden]
     """
     output = model.base_model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
-    return output.last_hidden_state
+    hidden: Tensor = output.last_hidden_state
+    return hidden
 
 
 def projection(model: PreTrainedModel) -> Projection:
@@ -37,7 +38,7 @@ def projection(model: PreTrainedModel) -> Projection:
     scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
 
     def project(hidden: Tensor) -> Tensor:
-        logits = head(hidden)
+        logits: Tensor = head(hidden)
         if scale != 1.0:
             logits = logits * scale
         return cap * torch.tanh(logits / cap) if cap is not None else logits

@@ -2,10 +2,12 @@
 
 import logging
 import os
+import warnings
 from pathlib import Path
 
 import torch
 import transformers
+from lightning.fabric.utilities.warnings import PossibleUserWarning
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -26,6 +28,11 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
+    for module in ("transformers", "peft", "lightning"):
+        warnings.filterwarnings("ignore", category=FutureWarning, module=module)
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=module)
+    # Advice on worker processes; a step's batch is built in well under a millisecond.
+    warnings.filterwarnings("ignore", category=PossibleUserWarning)
     for name in ("bitsandbytes", "huggingface_hub", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -65,9 +72,10 @@ def load_config(config: ModelConfig) -> PreTrainedConfig:
     """
     location = model_location(config)
     try:
-        return AutoConfig.from_pretrained(
+        loaded: PreTrainedConfig = AutoConfig.from_pretrained(
             location, revision=config.revision, trust_remote_code=config.trust_remote_code
         )
+        return loaded
     except (OSError, ValueError) as error:
         raise ModelError(_loading_failed(config, location, error)) from error
 
@@ -104,7 +112,7 @@ def check_length(model_config: PreTrainedConfig, max_length: int) -> None:
     longest = getattr(model_config.get_text_config(), "max_position_embeddings", None)
     if longest is not None and max_length > longest:
         raise ConfigError(
-            f"data.max_length={max_length} is longer than the model allows. Use data.max_length={longest} or less."
+            f"data.max_length={max_length} is longer than the model allows: use {longest} or less."
         )
 
 
@@ -147,7 +155,7 @@ def _loading_failed(config: ModelConfig, location: str, error: Exception) -> str
     if Path(location).is_dir():
         return f"{location} cannot be loaded: {reason}"
     return (
-        f"model={config.name} needs {location!r} from the Hugging Face Hub, which has no such model, does not let "
-        "this account read it, or cannot be reached. Check the name and the network, log in with "
+        f"model={config.name} needs {location!r} from the Hugging Face Hub, which has no such model, does "
+        "not let this account read it, or cannot be reached. Check the name and the network, log in with "
         "`hf auth login`, or give a folder with model.path=DIR."
     )

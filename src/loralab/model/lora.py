@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import peft
 import torch
@@ -51,7 +51,7 @@ def attach_adapter(model: PreTrainedModel, lora: LoraConfig, seed: int) -> PeftM
     torch.manual_seed(seed)
     config = peft.LoraConfig(
         r=lora.r,
-        lora_alpha=lora.alpha or 2 * lora.r,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # PEFT takes any number
         lora_dropout=lora.dropout,
         target_modules=resolve_targets(model, lora.targets),
         task_type="CAUSAL_LM",
@@ -75,6 +75,11 @@ def load_adapter(model: PreTrainedModel, adapter_dir: Path, dtype: torch.dtype) 
         raise ModelError(f"{adapter_dir} holds no adapter: {str(error).splitlines()[0]}") from error
     cast_adapter(adapted, dtype)
     return adapted.eval()
+
+
+def causal_lm(model: PeftModel) -> PreTrainedModel:
+    """Returns the causal language model inside PEFT, adapters in place."""
+    return cast(PreTrainedModel, model.get_base_model())
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:

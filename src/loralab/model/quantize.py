@@ -1,6 +1,7 @@
 """Four-bit storage of the frozen base with bitsandbytes."""
 
 import torch
+from bitsandbytes.nn.modules import Linear4bit
 from torch import nn
 from transformers import BitsAndBytesConfig
 
@@ -28,10 +29,6 @@ def keep_cpu_gradients(model: nn.Module) -> None:
     One forward in evaluation mode would repack them for a kernel that has no backward; from then on no
     gradient would flow through the frozen base, and nothing would say so.
     """
-    for layer in linear4bit_layers(model):
-        layer.support_avx512bf16_for_cpu = False
-
-
-def linear4bit_layers(model: nn.Module) -> list[nn.Module]:
-    """Lists the layers whose weights are stored in 4 bits."""
-    return [module for module in model.modules() if hasattr(module, "support_avx512bf16_for_cpu")]
+    for layer in model.modules():
+        if isinstance(layer, Linear4bit):
+            layer.support_avx512bf16_for_cpu = False

@@ -1,9 +1,10 @@
 """The training step that every objective shares."""
 
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from peft import PeftModel
 from torch import Tensor
 from torchmetrics import SumMetric
@@ -48,7 +49,7 @@ class AdapterModule(pl.LightningModule):
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> dict[str, Any]:
         """Takes one optimizer step and returns its metrics, still on the device."""
-        optimizer = self.optimizers()
+        optimizer = cast(LightningOptimizer, self.optimizers())
         lr = self.config.optim.lr * lr_factor(batch.step, self.plan.total_steps, self.config.schedule)
         for group in optimizer.param_groups:
             group["lr"] = lr

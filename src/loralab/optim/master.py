@@ -1,6 +1,6 @@
 """Float32 master weights for adapters that compute in a narrower dtype."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ class MasterWeights:
             parameter.register_post_accumulate_grad_hook(self._gather_into(self.masters[name]))
 
     @staticmethod
-    def _gather_into(master: nn.Parameter):  # type: ignore[no-untyped-def]
+    def _gather_into(master: nn.Parameter) -> Callable[[Tensor], None]:
         def gather(parameter: Tensor) -> None:
             assert parameter.grad is not None
             if master.grad is None:
@@ -42,7 +42,9 @@ class MasterWeights:
     @torch.no_grad()
     def publish(self) -> None:
         """Rounds the masters into the model's parameters."""
-        torch._foreach_copy_([p.data for p in self.model_parameters.values()], self.parameters())
+        torch._foreach_copy_(
+            [p.data for p in self.model_parameters.values()], list[Tensor](self.parameters())
+        )
 
     def state_dict(self) -> dict[str, Tensor]:
         """Returns detached float32 copies by parameter name."""

@@ -1,11 +1,9 @@
 """A training run, from config to adapter, comparison and report."""
 
 import time
-import warnings
 from dataclasses import dataclass
 
 import lightning.pytorch as pl
-from lightning.fabric.utilities.warnings import PossibleUserWarning
 from rich.console import Console
 
 from loralab import metrics
@@ -22,7 +20,6 @@ from loralab.data.plan import StepPlan
 from loralab.errors import Interrupted
 from loralab.evaluation.compare import compare
 from loralab.evaluation.perplexity import mean_nll, perplexity
-from loralab.evaluation.report import write_report
 from loralab.evaluation.tables import print_comparison
 from loralab.model.load import load_base
 from loralab.model.lora import attach_adapter, count_parameters, save_adapter
@@ -31,7 +28,7 @@ from loralab.modules.registry import MODULES
 from loralab.runs.checkpoint import load_checkpoint
 from loralab.runs.folder import RunFolder, check_writable, read_json
 from loralab.training.loggers import build_loggers, trim_metrics
-from loralab.training.record import begin_training, record_comparison, update_summary
+from loralab.training.record import begin_training, close_run, record_comparison, update_summary
 from loralab.training.resume import check_same_data, last_checkpoint, reopen
 from loralab.training.setup import Setup, prepare
 
@@ -77,14 +74,15 @@ def train(config: TrainConfig) -> RunFolder:
         if config.eval.enabled:
             compare_with_base(session)
         status = "completed"
-    except (Interrupted, KeyboardInterrupt):
+    except Interrupted:
         status = "interrupted"
         raise
+    except KeyboardInterrupt as error:
+        status = "interrupted"
+        raise Interrupted(f"interrupted. Continue with: python train.py resume={run.run_id}") from error
     finally:
         update_summary(run, {"status": status, "wall_s": round(spent + time.perf_counter() - started, 1)})
-        write_report(run.path)
-        console.print(f"report:     {run.path / 'report.html'}", soft_wrap=True)
-        console.print(f"run folder: {run.path} ({status})", soft_wrap=True)
+        close_run(run, status, console)
     return run
 
 
@@ -142,10 +140,7 @@ def fit(session: Session) -> None:
         session.console.print(f"base val loss {loss:.4f}")
     try:
         if module.finished_steps < module.plan.total_steps:
-            with warnings.catch_warnings():
-                # Advice on worker processes; a step's batch is built in well under a millisecond.
-                warnings.simplefilter("ignore", PossibleUserWarning)
-                trainer.fit(module, session.datamodule)
+            trainer.fit(module, session.datamodule)
     finally:
         _summarize(session)
 

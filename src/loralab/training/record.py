@@ -5,11 +5,14 @@ from dataclasses import asdict
 from typing import Any
 
 import yaml
+from rich.console import Console
 
 from loralab.config.load import job_number, task_overrides, to_yaml
 from loralab.config.schema import EvaluateConfig, TrainConfig
 from loralab.data.prepare import PreparedData
+from loralab.errors import LoralabError
 from loralab.evaluation.compare import Comparison
+from loralab.evaluation.report import write_report
 from loralab.runs.folder import (
     RunFolder,
     create_run,
@@ -58,6 +61,15 @@ def record_comparison(run: RunFolder, comparison: Comparison, num_samples: int) 
     update_summary(run, comparison.figures)
     write_jsonl(run.predictions_path, comparison.predictions)
     write_jsonl(run.samples_path, comparison.predictions[:num_samples])
+
+
+def close_run(run: RunFolder, status: str, console: Console) -> None:
+    """Writes the report and says where everything is; a report that fails hides nothing else."""
+    try:
+        console.print(f"report:     {write_report(run.path)}", soft_wrap=True)
+    except (LoralabError, OSError) as error:
+        console.print(f"no report: {error}", soft_wrap=True)
+    console.print(f"run folder: {run.path} ({status})", soft_wrap=True)
 
 
 def _describe(

