@@ -91,7 +91,10 @@ def rows_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
     numbers = ["one", "two", "three", "four", "five"]
     rows = [
-        {"prompt": f"Count to {numbers[i % 5]} from {i}", "completion": " ".join(numbers[: i % 5 + 1]) + f" {i}"}
+        {
+            "prompt": f"Count to {numbers[i % 5]} from {i}",
+            "completion": f"{' '.join(numbers[: i % 5 + 1])} {i}",
+        }
         for i in range(40)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -5,7 +5,7 @@ import dataclasses
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -41,7 +41,7 @@ def load_train(config: DictConfig) -> TrainConfig:
     """
     typed = cast(TrainConfig, _to_object(config, TrainConfig))
     validate_train(typed)
-    return resolve(typed)
+    return typed
 
 
 def load_evaluate(config: DictConfig) -> EvaluateConfig:
@@ -49,14 +49,6 @@ def load_evaluate(config: DictConfig) -> EvaluateConfig:
     typed = cast(EvaluateConfig, _to_object(config, EvaluateConfig))
     validate_evaluate(typed)
     return typed
-
-
-def resolve(config: TrainConfig) -> TrainConfig:
-    """Fills in values that follow from others: alpha is 2 r unless given."""
-    lora = config.lora
-    if lora.alpha is None:
-        lora = dataclasses.replace(lora, alpha=2.0 * lora.r)
-    return dataclasses.replace(config, lora=lora)
 
 
 def to_yaml(config: TrainConfig | EvaluateConfig) -> str:
@@ -113,6 +105,10 @@ def exit_codes(schema: type[TrainConfig] | type[EvaluateConfig]) -> Iterator[Non
         _exit(EXIT_USER, f"error: {error}")
     except (ConfigCompositionException, OverrideParseException, OmegaConfBaseException) as error:
         _exit(EXIT_USER, f"error: {explain(error, schema)}")
+    except ValueError as error:
+        if "Config group override must be" not in str(error):
+            raise
+        _exit(EXIT_USER, f"error: {_explain_group(sys.argv[1:], schema)}")
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         _exit(EXIT_USER, f"error: cannot write {error.filename}: {error.strerror}. Choose another folder.")
     except KeyboardInterrupt:
@@ -128,15 +124,44 @@ def explain(error: Exception, schema: type[TrainConfig] | type[EvaluateConfig]) 
     if isinstance(error, OverrideParseException):
         return f"cannot read {error.override!r}: {_first_line(error)}"
     text = f"{error}\n{error.__cause__ or ''}"
-    keys = {*leaf_keys(schema), *(item.name for item in dataclasses.fields(schema))}
-    unknown = re.search(r"Could not (?:override|append) '([^']+)'", text)
+    if form := _explain_form(text):
+        return form
+    keys = {*leaf_keys(schema), *_groups(schema)}
     merged = re.search(r"Error merging override [+~]*([^=\s]+)=(.*)", text)
-    key = (unknown or merged or [""] * 2)[1]
-    if key and key not in keys:
-        return f"{key} is unknown.{did_you_mean(key, keys)}"
+    named = re.findall(r"Could not (?:override|append) '([^']+)'|full_key: (\S+)", text)
+    for key in [*(first or second for first, second in named), *(merged.groups()[:1] if merged else ())]:
+        if key not in keys:
+            return f"{key} is unknown.{did_you_mean(key, keys)}"
     if merged:
-        return f"{key}={merged[2]} is not allowed: {_first_line(error.__cause__ or error)}"
+        return f"{merged[1]}={merged[2]} is not allowed: {_first_line(error.__cause__ or error)}"
     return _first_line(error)
+
+
+def _explain_form(text: str) -> str:
+    """Says what is wrong with how an override is written; empty where its form is sound."""
+    if several := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        key, _, values = several[1].partition("=")
+        return f"{several[1]} gives several values. Add -m for one run each; a list is {key}=[{values}]."
+    if twice := re.search(r"Multiple values for (\w+)\.", text):
+        return f"{twice[1]} is given twice. Give it once and without '+': {twice[1]}=NAME."
+    if removed := re.search(r"Error merging override (~\S+)", text):
+        return f"{removed[1]} cannot be removed. Give it another value, or null where that is allowed."
+    return ""
+
+
+def _explain_group(words: Sequence[str], schema: type) -> str:
+    # Hydra refuses a number or null for a group without saying which.
+    pairs = [word.lstrip("+").partition("=") for word in words]
+    nameless = re.compile(r"null|true|false|[-+.\d].*", re.IGNORECASE)
+    groups = {"", *_groups(schema)}
+    wrong = [f"{key}={value}" for key, _, value in pairs if key in groups and nameless.fullmatch(value)]
+    return f"{' '.join(wrong)}: a group takes the name of one of its choices, such as lora=r8; see --help."
+
+
+def _groups(schema: type) -> set[str]:
+    """Every key that holds others, and the overlays, which no schema has."""
+    parents = {key.rpartition(".")[0] for key in leaf_keys(schema)} - {""}
+    return parents | ({"experiment", "debug"} if parents else set())
 
 
 def leaf_keys(schema: type, prefix: str = "") -> Iterator[str]:

@@ -53,6 +53,11 @@ class LoraConfig:
     targets: Any = "all_linear"
     """Layers to adapt: all_linear (all but the output head) or a list of module names."""
 
+    def __post_init__(self) -> None:
+        """Fills in alpha where it is null."""
+        if self.alpha is None:
+            self.alpha = 2.0 * self.r
+
 
 @dataclass
 class ColumnsConfig:

@@ -1,5 +1,6 @@
 """What must hold before training starts, and the ledger of what was kept, cut and dropped."""
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -39,13 +40,16 @@ def drop_over_length(
     kept = [example for example in examples if len(example.input_ids) <= max_length]
     lengths = [len(example.input_ids) for example in examples]
     dropped = len(examples) - len(kept)
-    if dropped > max_dropped * len(examples) or not kept:
+    share = dropped / len(examples)
+    if share > max_dropped or not kept:
         too_long = (example for example in examples if len(example.input_ids) > max_length)
         longest = max(lengths)
+        # Rounded up, so that the advice is enough.
+        allowance = f", or allow the loss with data.max_dropped={math.ceil(share * 1000) / 1000}"
         raise DataError(
             f"{dropped} of {len(examples)} {split} rows are longer than data.max_length={max_length} tokens "
-            f"(the longest has {longest}): {_places(too_long)}. Use data.max_length={longest}, "
-            f"or allow the loss with data.max_dropped={dropped / len(examples):.3g}."
+            f"(the longest has {longest}): {_places(too_long)}. Use data.max_length={longest}"
+            f"{allowance if kept else ''}."
         )
     supervised = [example.num_supervised for example in examples]
     kept_supervised = sum(example.num_supervised for example in kept)

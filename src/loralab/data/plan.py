@@ -32,7 +32,8 @@ class StepPlan:
     @cached_property
     def total_steps(self) -> int:
         """Optimizer steps of the whole run."""
-        return self.max_steps or max(1, math.ceil(self.epochs * self.steps_per_epoch))
+        # Rounded first: 1.1 epochs of 50 steps are 55.00000000000001 in floating point.
+        return self.max_steps or max(1, math.ceil(round(self.epochs * self.steps_per_epoch, 6)))
 
     @cached_property
     def val_interval(self) -> int:
@@ -46,6 +47,8 @@ class StepPlan:
 
     def num_validations(self, step: int) -> int:
         """How many validations are still due after `step` steps."""
+        if step >= self.total_steps:
+            return 0
         return math.ceil(self.total_steps / self.val_interval) - step // self.val_interval
 
     def epoch_at(self, step: int) -> float:

@@ -1,5 +1,6 @@
 """From a conversation to text, with the character spans that are to be learned."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -108,21 +109,26 @@ def _turn_span(
             "to learn cannot be told. Give another template with data.chat_template=FILE."
         )
     content = messages[turn].content.strip()
+    end_of_turn = _end_of_turn(tokenizer)
+    ending = None
     found = text.find(content, len(before))
-    if found < 0:
+    while found >= 0 and not (ending := end_of_turn.match(text, found + len(content))):
+        found = text.find(content, found + 1)
+    # An end before the text that was found: it belongs to a later turn that says the same.
+    if content not in text[len(before) :] or (ending and ending[1] in text[len(before) : found]):
         raise DataError(
             f"the chat template changes the text of turn {turn + 1}. Use data.chat_template=FILE."
         )
-    content_end = found + len(content)
-    ends = [
-        (at, -len(token))
-        for token in special_tokens(tokenizer)
-        if (at := text.find(token, content_end)) >= 0 and not text[content_end:at].strip()
-    ]
-    if not ends:
+    if not ending:
         raise DataError(
             f"the chat template does not end turn {turn + 1} with a special token: the model would never "
             "learn to stop. Use data.chat_template=FILE."
         )
-    at, negative_length = min(ends)
-    return len(before), at - negative_length
+    return len(before), ending.end()
+
+
+def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
+    # Longest first: where one special token begins with another, the whole one ends the turn.
+    tokens = sorted(special_tokens(tokenizer), key=len, reverse=True)
+    any_token = "|".join(map(re.escape, tokens)) or "(?!)"
+    return re.compile(rf"\s*({any_token})")

@@ -16,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from loralab import metrics
+
 Record = Mapping[str, object]
 Point = tuple[float, float]
 
@@ -53,14 +55,11 @@ class Curve:
     """One metric in a plot."""
 
     metric: str
-    """Key of the metric in a record, such as `train/loss`."""
-
+    """Key of the metric in a record, such as `metrics.TRAIN_LOSS`."""
     label: str
     """Name in the legend."""
-
     style: Literal["line", "dashed", "smoothed", "points"] = "line"
     """`smoothed` draws every value thin and a moving average over it."""
-
     color: str = SERIES_1
     """Stand-in colour, a key of `PAGE_COLORS`."""
 
@@ -97,8 +96,8 @@ PLOTS: dict[str, PlotSpec] = {
             "Mean cross entropy of the supervised tokens; the validation point at step 0 is the base model.",
             "loss (nats per token)",
             (
-                Curve("train/loss", "train", "smoothed"),
-                Curve("val/loss", "validation", "points", SERIES_2),
+                Curve(metrics.TRAIN_LOSS, "train", "smoothed"),
+                Curve(metrics.VAL_LOSS, "validation", "points", SERIES_2),
             ),
         ),
         PlotSpec(
@@ -106,21 +105,21 @@ PLOTS: dict[str, PlotSpec] = {
             "Learning rate",
             "The rate the optimizer used at each step, with warm-up and decay.",
             "learning rate (no unit)",
-            (Curve("train/lr", "learning rate"),),
+            (Curve(metrics.TRAIN_LR, "learning rate"),),
         ),
         PlotSpec(
             "grad-norm",
             "Gradient norm",
             "A norm that keeps growing, or spikes, is the first sign of an unstable run.",
             "L2 norm (no unit)",
-            (Curve("train/grad_norm", "gradient norm", "smoothed"),),
+            (Curve(metrics.TRAIN_GRAD_NORM, "gradient norm", "smoothed"),),
         ),
         PlotSpec(
             "throughput",
             "Throughput",
             "Tokens trained on per second; dips are pauses to validate or save.",
             "tokens per second",
-            (Curve("train/tokens_per_s", "throughput", "smoothed"),),
+            (Curve(metrics.TRAIN_TOKENS_PER_S, "throughput", "smoothed"),),
             from_zero=True,
         ),
         PlotSpec(
@@ -129,8 +128,8 @@ PLOTS: dict[str, PlotSpec] = {
             "Resident memory of the process, and the highest use so far.",
             "memory (GiB)",
             (
-                Curve("memory/rss_gib", "resident"),
-                Curve("memory/peak_gib", "peak", "dashed", SERIES_2),
+                Curve(metrics.MEMORY_RSS_GIB, "resident"),
+                Curve(metrics.MEMORY_PEAK_GIB, "peak", "dashed", SERIES_2),
             ),
             from_zero=True,
         ),
@@ -168,8 +167,8 @@ def finite_points(records: Sequence[Record], metric: str) -> list[Point]:
 
 def count_non_finite(spec: PlotSpec, records: Sequence[Record]) -> int:
     """Counts the values (NaN, infinity) that the plot has to leave out."""
-    metrics = [curve.metric for curve in spec.curves]
-    return sum(len(metric_points(records, m)) - len(finite_points(records, m)) for m in metrics)
+    names = [curve.metric for curve in spec.curves]
+    return sum(len(metric_points(records, name)) - len(finite_points(records, name)) for name in names)
 
 
 def downsample(points: Sequence[Point], most: int = 400) -> list[Point]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from loralab import metrics
 from loralab.evaluation.plots import PLOTS, count_non_finite, draw_plot, to_float
 from loralab.evaluation.run_record import RunRecord, as_mapping, load_run
 
@@ -21,10 +22,10 @@ MAX_TEXT_CHARS = 8_000
 """Characters shown of one sample text, so that a runaway generation cannot bloat the page."""
 
 HEADLINE_METRICS = (
-    ("test perplexity", "test/perplexity", "base/test_perplexity"),
-    ("test exact match", "test/exact_match", "base/test_exact_match"),
+    ("test perplexity", metrics.TEST_PERPLEXITY, metrics.BASE_TEST_PERPLEXITY),
+    ("test exact match", metrics.TEST_EXACT_MATCH, metrics.BASE_TEST_EXACT_MATCH),
 )
-FALLBACK_METRIC = ("validation perplexity", "val/perplexity", "base/val_perplexity")
+FALLBACK_METRIC = ("validation perplexity", metrics.VAL_PERPLEXITY, metrics.BASE_VAL_PERPLEXITY)
 SPLIT_COLUMNS = {
     "rows": "Rows",
     "kept": "Kept",
@@ -142,11 +143,13 @@ def list_facts(run: RunRecord) -> list[Fact]:
     """Lists the figures under the headline, from the status to the share of weights trained."""
     summary, lora = run.summary, as_mapping(run.config.get("lora"))
     model, trainer = as_mapping(run.config.get("model")), as_mapping(run.config.get("trainer"))
-    trainable, total = (to_float(summary.get(f"model/{kind}_params")) for kind in ("trainable", "total"))
+    trainable, total = (
+        to_float(summary.get(name)) for name in (metrics.TRAINABLE_PARAMS, metrics.TOTAL_PARAMS)
+    )
     share = 100 * trainable / total if trainable is not None and total else math.nan
     quant = as_mapping(run.config.get("quant")).get("name")
     alpha, max_steps = lora.get("alpha"), trainer.get("max_steps")
-    supervised = _count(summary.get("train/supervised_tokens"))
+    supervised = _count(summary.get(metrics.TRAIN_SUPERVISED_TOKENS))
     return [
         Fact("Status", str(summary.get("status") or "unknown")),
         Fact(
@@ -163,10 +166,10 @@ def list_facts(run: RunRecord) -> list[Fact]:
         Fact("Wall time", _duration(to_float(summary.get("wall_s")))),
         Fact(
             "Throughput",
-            _with_unit(summary.get("train/tokens_per_s"), "tokens/s"),
+            _with_unit(summary.get(metrics.TRAIN_TOKENS_PER_S), "tokens/s"),
             "" if supervised == MISSING else f"{supervised} supervised tokens",
         ),
-        Fact("Peak memory", _with_unit(summary.get("memory/peak_gib"), "GiB")),
+        Fact("Peak memory", _with_unit(summary.get(metrics.MEMORY_PEAK_GIB), "GiB")),
         Fact(
             "Trainable share",
             f"{share:.3g}%" if math.isfinite(share) else MISSING,

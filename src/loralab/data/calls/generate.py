@@ -14,6 +14,9 @@ The three splits share the schema and nothing else:
 - Shared, because they are the schema: the call names and keys, the system prompt, the twelve unit names and
   symbols, the month names, and the rooms, devices and lists of `slots.CLOSED_VALUES`.
 
+The train split asks for every call in 50 phrasings, two rows each, with the slots in varied order, and uses
+no free text twice; only the names of people occur in two calls.
+
 Conventions that the train rows show: a slot value never starts with an article, never ends with a full stop
 and never includes quotation marks; `to` or `that` before a task or a message is not part of it.
 

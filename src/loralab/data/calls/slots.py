@@ -1,11 +1,15 @@
 """Values that fill the slots of a request.
 
-Open slots (names, free text, numbers) have one pool per split, and no value is in two pools. Closed
-vocabularies are part of the schema and are the same in every split.
+Open slots (names, free text, numbers) have one pool per split, and no value is in two pools; the larger
+pools of the train split are in `train_values` and `train_texts`. Closed vocabularies are part of the schema
+and are the same in every split.
 """
 
 import random
 from functools import cache
+
+from loralab.data.calls.train_texts import TRAIN_TEXTS
+from loralab.data.calls.train_values import TRAIN_VALUES
 
 UNIT_SYMBOLS: dict[str, str] = {
     "kilometres": "km",
@@ -53,13 +57,8 @@ CLOSED_VALUES: dict[str, tuple[str, ...]] = {
 }
 """Closed slot to its values, copied as they are."""
 
-_OPEN_VALUES: dict[str, dict[str, str]] = {
+_HELDOUT_VALUES: dict[str, dict[str, str]] = {
     "person": {
-        "train": """
-            Maria; Tomas; Aisha; Kenji; Ingrid; Paulo; Fatima; Declan; Yuki; Sandra; Omar; Greta; Felix;
-            Nadia; Marcus; Leila; Henrik; Chloe; Rajesh; Bianca; Stefan; Amara; Victor; Hannah; Diego;
-            Sofia; Liam; Mei; Andre; Freya; Hugo; Zainab; Peter; Lucia; Anton; Rosa; Samuel; Elif; Jonas;
-            Carmen; Ethan; Noor; Gavin; Teresa; Ivan; Bridget; Malik; Astrid; Oscar; Wendy""",
         "validation": "Matteo; Priya; Callum; Helga; Xavier; Joanna; Idris; Tabitha; Ruben; Simone",
         "test": """
             Beatrice; Kwame; Niamh; Dmitri; Valentina; Ahmed; Sigrid; Florian; Thandi; Gregory; Yasmin;
@@ -67,14 +66,6 @@ _OPEN_VALUES: dict[str, dict[str, str]] = {
             Tariq; Edith""",
     },
     "event": {
-        "train": """
-            budget review; team lunch; project kickoff; design workshop; sales call; dentist visit; piano
-            lesson; tennis match; coffee break; birthday dinner; code review; parent meeting; house tour;
-            job interview; yoga class; walk in the woods; movie night; contract signing; hiring panel;
-            product demo; planning session; hiking trip; safety drill; wedding rehearsal; museum tour;
-            client breakfast; vet checkup; swim practice; tax consultation; game night; status update;
-            haircut; road test; lab meeting; garden party; choir rehearsal; Spanish class; photo shoot;
-            bank appointment; book club""",
         "validation": """
             boat ride; press briefing; fitness test; recipe swap; thesis defence; farewell dinner; roof
             check; market research call""",
@@ -85,16 +76,6 @@ _OPEN_VALUES: dict[str, dict[str, str]] = {
             retrospective; jam session; supplier call; choreography rehearsal""",
     },
     "task": {
-        "train": """
-            water the ferns; call the bank; pay the rent; take out the bins; renew my passport; feed the
-            cat; book the flights; pick up the dry cleaning; charge the camera; send the invoice; buy
-            stamps; return the library books; check the oven; cancel the gym membership; back up my
-            laptop; walk the dog; order new glasses; clean the fish tank; print the tickets; wash the
-            curtains; email the landlord; take my vitamins; change the bed sheets; collect the parcel;
-            read the lease; defrost the chicken; sign the permission slip; replace the smoke alarm
-            battery; mow the lawn; submit the expense report; thank my aunt; empty the dishwasher; review
-            the slides; lock the shed; update my resume; move the car; stretch my back; bake the birthday
-            cake; fix the leaking tap; confirm the hotel""",
         "validation": """
             polish my boots; phone the plumber; rotate the mattress; shred the old receipts; post the
             letter; measure the windows; pack the picnic basket; refill the bird feeder""",
@@ -106,12 +87,6 @@ _OPEN_VALUES: dict[str, dict[str, str]] = {
             compost; pick fresh basil; check the tyre pressure; reset the alarm code; hang the laundry""",
     },
     "label": {
-        "train": """
-            pasta; rice; green tea; yoga; laundry; bread dough; plank hold; piano practice; chicken; oven
-            pizza; face mask; meditation; homework; soup; banana bread; hair dye; reading; dryer;
-            stretching; lasagne; leek tart; power nap; study break; sourdough; cold brew; screen time;
-            porridge; quiz round; broth; apple pie; warm-up; sauna; ice bath; marinade; salmon; speech;
-            floor wax; pancake batter; board game; standup""",
         "validation": """
             risotto; mud pack; cheesecake; violin drill; focus block; lentil soup; car wash; glaze""",
         "test": """
@@ -120,17 +95,6 @@ _OPEN_VALUES: dict[str, dict[str, str]] = {
             parking meter; jelly; recital; barley stew""",
     },
     "message": {
-        "train": """
-            the train is delayed; dinner is ready; the keys are under the mat; I am running late; the
-            meeting moved upstairs; we landed safely; the package arrived this morning; I left the door
-            open; the car is parked outside; my phone is almost dead; we are out of milk; the plumber is
-            here; I found your scarf; the concert was amazing; your order is ready; I will bring dessert;
-            the baby is asleep; the printer works again; we won the game; my flight got cancelled; the
-            tickets are sold out; I passed the exam; the dog needs a walk; the report is finished; our
-            table is booked; it is snowing here; the wifi password changed; I forgot my umbrella; the bus
-            just left; the kids are already home; the cake turned out great; I like the new design; the
-            shop closes early; we need more chairs; your mother called twice; the power is back; I signed
-            the papers; the view is beautiful; the doctor can see us now; the paint is still wet""",
         "validation": """
             the ferry is full; we saved you a seat; the stove is off; I changed my mind; the guests have
             left; the lift is broken; my sister says hello; the soup smells wonderful""",
@@ -143,14 +107,6 @@ _OPEN_VALUES: dict[str, dict[str, str]] = {
             watered all the plants; the painting finally sold; the river is very high; my new number works""",
     },
     "song": {
-        "train": """
-            Silver Lanterns; Midnight Ferry; Paper Boats; Golden Hour Drive; Echo Valley; Broken Compass;
-            Summer Static; Northern Rain; Glass Garden; Velvet Sunday; Hollow Moon; Distant Thunder;
-            Crimson Sail; Wildflower Road; Slow Burn; Falling Upward; Neon Rivers; Winter Postcard;
-            Gravity Waltz; Lost Signal; Ocean Avenue Blues; Candle Smoke; Runaway Sky; Dust and Diamonds;
-            Quiet Machine; Lighthouse Keeper; Borrowed Time; Desert Bloom; Blue Umbrella; Saturday Ghost;
-            Copper Wings; Homeward; Little Earthquake; Marble Halls; Shadow Parade; Tangerine Dream Girl;
-            Umbra; Carousel; Sugar Rush; Cold Harbour""",
         "validation": """
             Rusty Anchor; Amber Fields; Phantom Train; Sleepless City; Cherry Vinyl; Thistle; Last
             Balcony; Ribbon of Light""",
@@ -161,13 +117,6 @@ _OPEN_VALUES: dict[str, dict[str, str]] = {
             Skies; Empty Ballroom; Juniper Lane""",
     },
     "artist": {
-        "train": """
-            Copper Meadow; Luna Parade; Nightjar; Stone Cartel; Velvet Foxes; Harbor Lights Trio; Mira
-            Solano; Electric Plum; Dusty Pilots; Ivory Choir; Polar Kin; Jade Mercer; Sunday Robots; Fable
-            Street; Iron Willow; Cass Holloway; Pink Turbine; Orchid Club; Wolf Theory; Delta Bloom; Mono
-            Lake; Tessa Grand; Holy Socks; Canyon Radio; Theo Marsh; Bright Arcade; Salt Sisters; Kite
-            District; Hazel Quartet; Lazy Comets; Rook; Vanta Pop; Ezra Finch; Tidal Mint; Plastic Crown;
-            Ada Nightingale; Odd Socks Orchestra; Magnet Youth; Pepper Kings; Zephyr""",
         "validation": """
             Moss Cathedral; Clara Venn; Turbo Nuns; Walnut Grove; Silent Kettle; Nova Pike; Atlas
             Brothers; Quill""",
@@ -178,13 +127,6 @@ _OPEN_VALUES: dict[str, dict[str, str]] = {
             Saturn""",
     },
     "item": {
-        "train": """
-            limes; paper towels; eggs; batteries; candles; tomatoes; trash bags; bananas; tea bags; light
-            bulbs; apples; paper plates; onions; water bottles; napkins; avocados; granola bars; sponges;
-            lemons; carrots; wool socks; plastic cups; yogurts; garlic bulbs; tent pegs; cucumbers;
-            croissants; matches; peaches; balloons; bread rolls; mushrooms; sandwiches; blankets; juice
-            boxes; toothbrushes; bell peppers; pears; wooden spoons; cans of beans; potatoes; notebooks;
-            face towels; straws; muffins""",
         "validation": """
             plums; safety pins; bagels; gas canisters; radishes; hand soaps; jars of honey; skewers""",
         "test": """
@@ -206,7 +148,8 @@ def open_values(kind: str, split: str) -> list[str]:
         kind: What the slot holds: `person`, `event`, `task`, `label`, `message`, `song`, `artist` or `item`.
         split: `train`, `validation` or `test`.
     """
-    return [" ".join(value.split()) for value in _OPEN_VALUES[kind][split].split(";")]
+    values = (TRAIN_VALUES | TRAIN_TEXTS)[kind] if split == "train" else _HELDOUT_VALUES[kind][split]
+    return [" ".join(value.split()) for value in values.split(";")]
 
 
 @cache

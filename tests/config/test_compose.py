@@ -1,0 +1,395 @@
+"""Every choice composes, the presets are what they promise, and every rule refuses what it should."""
+
+import ast
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hydra
+import pytest
+from hydra.errors import HydraException
+
+from loralab.config import schema
+from loralab.config.load import (
+    explain,
+    leaf_keys,
+    load_evaluate,
+    load_train,
+    read_yaml,
+    register_schemas,
+    to_yaml,
+)
+from loralab.config.schema import EvaluateConfig, TrainConfig
+from loralab.config.validate import CHOICES, RULES
+from loralab.errors import ConfigError
+
+CONF = Path(__file__).parents[2] / "conf"
+GROUP_CHOICES = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml"))
+NAMED_GROUPS = ("model", "quant", "data", "objective", "optim", "schedule", "logger")
+
+HUB_NAMES = {
+    "smollm2_135m": None,
+    "smollm2_1b7": "HuggingFaceTB/SmolLM2-1.7B-Instruct",
+    "llama3_8b": "meta-llama/Meta-Llama-3-8B-Instruct",
+    "llama3_1_8b": "meta-llama/Llama-3.1-8B-Instruct",
+    "llama3_2_1b": "meta-llama/Llama-3.2-1B-Instruct",
+    "mistral_7b": "mistralai/Mistral-7B-Instruct-v0.3",
+    "qwen2_5_0b5": "Qwen/Qwen2.5-0.5B-Instruct",
+    "qwen2_5_7b": "Qwen/Qwen2.5-7B-Instruct",
+    "qwen3_8b": "Qwen/Qwen3-8B",
+    "gemma2_2b": "google/gemma-2-2b-it",
+    "phi3_mini": "microsoft/Phi-3-mini-4k-instruct",
+    "tinyllama_1b": "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
+}
+
+OUT_OF_RANGE = {
+    "lora.r": ("0", "-4", "1025"),
+    "lora.alpha": ("0", "-1", "inf", "nan"),
+    "lora.dropout": ("-0.1", "1", "nan"),
+    "data.val_fraction": ("0", "0.5", "-0.1"),
+    "data.test_fraction": ("0", "0.5", "-0.1"),
+    "data.max_examples": ("0", "-1"),
+    "data.max_length": ("7", "0"),
+    "data.max_dropped": ("-0.01", "1.01"),
+    "trainer.epochs": ("0", "-1", "inf"),
+    "trainer.max_steps": ("0", "-5"),
+    "trainer.batch_size": ("0", "-1"),
+    "trainer.accumulation": ("0", "-1"),
+    "trainer.grad_clip": ("0", "-1"),
+    "trainer.val_every": ("0", "-0.5", "nan"),
+    "trainer.threads": ("0", "-1"),
+    "optim.lr": ("0", "-1e-4", "1.01", "nan"),
+    "optim.betas": ("[0.9]", "[0.9,1]", "[-0.1,0.9]", "[0.9,0.9,0.9]"),
+    "optim.eps": ("0", "-1e-8"),
+    "optim.weight_decay": ("-0.1", "1.1"),
+    "schedule.warmup": ("-0.1", "inf"),
+    "schedule.floor": ("-0.1", "1.1"),
+    "callbacks.log_every": ("0", "-1"),
+    "callbacks.checkpoint_every": ("0", "-1"),
+    "eval.max_examples": ("0", "-1"),
+    "eval.max_new_tokens": ("0", "-1"),
+    "eval.batch_size": ("0", "-1"),
+    "eval.samples": ("-1",),
+    "seed": ("-1", "4294967296"),
+}
+AT_THE_EDGE = {
+    "lora.r": ("1", "1024"),
+    "lora.alpha": ("0.001",),
+    "lora.dropout": ("0", "0.999"),
+    "data.val_fraction": ("0.001", "0.499"),
+    "data.test_fraction": ("0.001", "0.499"),
+    "data.max_examples": ("1", "null"),
+    "data.max_length": ("8",),
+    "data.max_dropped": ("0", "1"),
+    "trainer.epochs": ("0.001",),
+    "trainer.max_steps": ("1", "null"),
+    "trainer.batch_size": ("1",),
+    "trainer.accumulation": ("1",),
+    "trainer.grad_clip": ("0.001", "null"),
+    "trainer.val_every": ("0.001", "100"),
+    "trainer.threads": ("1", "null"),
+    "optim.lr": ("1e-9", "1"),
+    "optim.betas": ("[0,0]", "[0.999,0.999]"),
+    "optim.eps": ("1e-12",),
+    "optim.weight_decay": ("0", "1"),
+    "schedule.warmup": ("0", "500"),
+    "schedule.floor": ("0", "1"),
+    "callbacks.log_every": ("1",),
+    "callbacks.checkpoint_every": ("1", "null"),
+    "eval.max_examples": ("1",),
+    "eval.max_new_tokens": ("1", "null"),
+    "eval.batch_size": ("1",),
+    "eval.samples": ("0",),
+    "seed": ("0", "4294967295"),
+}
+UNKNOWN_CHOICES = {
+    "model.attention": ("sdpaa", "sdpa"),
+    "quant.name": ("nf5", "nf4"),
+    "data.name": ("flie", "file"),
+    "trainer.accelerator": ("gup", "gpu"),
+    "trainer.precision": ("bf17", "bf16"),
+    "objective.name": ("sfft", "sft"),
+    "optim.name": ("adam_w", "adamw"),
+    "schedule.name": ("cosin", "cosine"),
+    "logger.name": ("wandbb", "wandb"),
+    "logger.mode": ("off-line", "offline"),
+}
+BETWEEN_GROUPS = [
+    (["data=file"], "data.path=FILE"),
+    (["data.path=rows.jsonl"], "Add data=file."),
+    (["data.val_path=rows.jsonl"], "Add data=file."),
+    (["lora.targets=[]"], "lora.targets=[]"),
+    (["lora.targets=''"], "lora.targets="),
+    (["lora.targets=null"], "lora.targets=None"),
+    (["lora.targets=[q_proj,3]"], "lora.targets=['q_proj', 3]"),
+    (["trainer=cpu", "model.attention=flash_attention_2"], "Use model.attention=sdpa."),
+    (["run.name=a/b"], "run.name='a/b' is not a folder name."),
+    (["run.name=.."], "run.name='..' is not a folder name."),
+    (["run.name=''"], "run.name='' is not a folder name."),
+    (["resume=old", "run.name=new"], "Leave run.name out."),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _hydra() -> Iterator[None]:
+    register_schemas()
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        yield
+
+
+def train_config(*overrides: str) -> TrainConfig:
+    return load_train(hydra.compose("train", overrides=list(overrides)))
+
+
+def evaluate_config(*overrides: str) -> EvaluateConfig:
+    return load_evaluate(hydra.compose("evaluate", overrides=list(overrides)))
+
+
+def fault_of(load: Callable[..., object], *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(*overrides)
+    return str(caught.value)
+
+
+def cases(table: dict[str, tuple[str, ...]]) -> list[tuple[str, str]]:
+    return [(key, value) for key, values in table.items() for value in values]
+
+
+@pytest.mark.parametrize(("group", "choice"), GROUP_CHOICES)
+def test_every_choice_composes_into_a_valid_config(group: str, choice: str) -> None:
+    needed = ["data.path=rows.jsonl"] if (group, choice) == ("data", "file") else []
+
+    config = train_config(f"{group}={choice}", *needed)
+
+    if group in NAMED_GROUPS:
+        assert getattr(config, group).name == choice
+
+
+def test_the_five_groups_of_an_experiment_are_there() -> None:
+    assert {"model", "quant", "lora", "data", "trainer"} <= {group for group, _ in GROUP_CHOICES}
+
+
+def test_the_defaults_are_the_embedded_model_and_task_in_4_bits() -> None:
+    config = train_config()
+
+    assert (config.model.name, config.model.path) == ("smollm2_135m", None)
+    assert (config.data.name, config.quant.name) == ("calls", "nf4")
+    assert (config.lora.r, config.lora.alpha) == (16, 32.0)
+
+
+def test_model_and_rank_are_chosen_from_groups() -> None:
+    config = train_config("model=llama3_8b", "lora=r64")
+
+    assert (config.lora.r, config.lora.alpha) == (64, 128.0)
+    assert config.model.path == "meta-llama/Meta-Llama-3-8B-Instruct"
+
+
+@pytest.mark.parametrize("name", HUB_NAMES)
+def test_model_choices_name_the_hub_repository(name: str) -> None:
+    assert train_config(f"model={name}").model.path == HUB_NAMES[name]
+
+
+def test_every_model_choice_is_listed_here() -> None:
+    assert {choice for group, choice in GROUP_CHOICES if group == "model"} == set(HUB_NAMES)
+
+
+@pytest.mark.parametrize(("choice", "r", "alpha"), [
+    ("r8", 8, 16.0), ("r16", 16, 32.0), ("r32", 32, 64.0), ("r64", 64, 128.0), ("r128", 128, 256.0),
+])  # fmt: skip
+def test_alpha_is_twice_the_rank_of_a_choice(choice: str, r: int, alpha: float) -> None:
+    lora = train_config(f"lora={choice}").lora
+
+    assert (lora.r, lora.alpha) == (r, alpha)
+
+
+def test_alpha_follows_a_rank_that_is_given() -> None:
+    assert train_config("lora.r=12").lora.alpha == 24.0
+
+
+def test_alpha_that_is_given_wins() -> None:
+    lora = train_config("lora=r64", "lora.r=12", "lora.alpha=7.5").lora
+
+    assert (lora.r, lora.alpha) == (12, 7.5)
+
+
+def test_preset_quick() -> None:
+    config = train_config("experiment=quick")
+
+    assert config.lora.r == 8
+    assert config.lora.alpha == 16.0
+    assert config.lora.targets == ["q_proj", "v_proj"]
+    assert config.lora.dropout == 0.0
+    assert (config.trainer.epochs, config.trainer.accumulation) == (1.0, 1)
+    assert config.optim.lr == 3e-4
+
+
+def test_preset_balanced() -> None:
+    config = train_config("experiment=balanced")
+
+    assert config.lora.r == 32
+    assert config.lora.alpha == 64.0
+    assert config.lora.targets == ["q_proj", "k_proj", "v_proj", "o_proj"]
+    assert config.lora.dropout == 0.0
+    assert (config.trainer.epochs, config.trainer.accumulation) == (3.0, 4)
+    assert config.optim.lr == 2e-4
+
+
+def test_preset_high_quality() -> None:
+    config = train_config("experiment=high_quality")
+
+    assert config.lora.r == 128
+    assert config.lora.alpha == 256.0
+    assert config.lora.targets == "all_linear"
+    assert config.lora.dropout == 0.1
+    assert (config.trainer.epochs, config.trainer.accumulation) == (5.0, 8)
+    assert config.optim.lr == 1e-4
+
+
+def test_the_command_line_wins_over_a_preset() -> None:
+    config = train_config("experiment=quick", "lora=r64", "optim.lr=1e-3", "trainer.epochs=2")
+
+    assert (config.lora.r, config.lora.alpha) == (64, 128.0)
+    assert config.lora.targets == ["q_proj", "v_proj"]
+    assert (config.optim.lr, config.trainer.epochs) == (1e-3, 2.0)
+
+
+@pytest.mark.parametrize(("key", "value"), cases(OUT_OF_RANGE))
+def test_value_out_of_range_is_refused(key: str, value: str) -> None:
+    message = fault_of(train_config, f"{key}={value}")
+
+    assert message.startswith(f"{key}=")
+    assert "is out of range. Allowed: " in message
+
+
+@pytest.mark.parametrize(("key", "value"), cases(AT_THE_EDGE))
+def test_value_at_the_edge_of_its_range_is_taken(key: str, value: str) -> None:
+    train_config(f"{key}={value}")
+
+
+@pytest.mark.parametrize(("key", "value", "close"), [(key, *pair) for key, pair in UNKNOWN_CHOICES.items()])
+def test_unknown_choice_is_refused_with_the_closest_one(key: str, value: str, close: str) -> None:
+    message = fault_of(train_config, f"{key}={value}")
+
+    assert message.startswith(f"{key}={value!r} is unknown. Did you mean {close!r}? Allowed: ")
+
+
+@pytest.mark.parametrize(("overrides", "fragment"), BETWEEN_GROUPS)
+def test_values_that_do_not_go_together_are_refused(overrides: list[str], fragment: str) -> None:
+    assert fragment in fault_of(train_config, *overrides)
+
+
+def test_every_rule_is_tried_here() -> None:
+    assert set(OUT_OF_RANGE) == set(AT_THE_EDGE) == set(RULES)
+    assert set(UNKNOWN_CHOICES) == set(CHOICES)
+
+
+def test_every_rule_is_about_a_key_of_the_schema() -> None:
+    assert {*RULES, *CHOICES} <= set(leaf_keys(TrainConfig))
+
+
+def test_all_faults_are_reported_in_one_message() -> None:
+    message = fault_of(
+        train_config, "optim.lr=3", "lora.r=0", "quant.name=nf5", "run.name=a/b", "data.path=rows.jsonl"
+    )
+
+    assert message.splitlines()[0] == "5 faults in the configuration:"
+    assert len(message.splitlines()) == 6
+    for key in ("optim.lr=3.0", "lora.r=0", "quant.name='nf5'", "run.name='a/b'", "data.path"):
+        assert f"\n  {key} " in message
+
+
+@pytest.mark.parametrize(("override", "message"), [
+    ("lora.rank=3", "lora.rank is unknown. Did you mean 'lora.r'?"),
+    ("lora.rank=null", "lora.rank is unknown. Did you mean 'lora.r'?"),
+    ("+lora.rank=3", "lora.rank is unknown. Did you mean 'lora.r'?"),
+    ("++lora.rank=3", "lora.rank is unknown. Did you mean 'lora.r'?"),
+    ("lora={r:3,rank:4}", "lora.rank is unknown. Did you mean 'lora.r'?"),
+    ("data.columns.promt=q", "data.columns.promt is unknown. Did you mean 'data.columns.prompt'?"),
+    ("modle=llama3_8b", "modle is unknown. Did you mean 'model'?"),
+    ("expermient=quick", "expermient is unknown. Did you mean 'experiment'?"),
+    ("logger=wandbb", "logger=wandbb is unknown. Did you mean 'wandb'? Known: local, wandb."),
+    ("+experiment=quick", "experiment is given twice. Give it once and without '+': experiment=NAME."),
+    ("lora=r8,r16", "lora=r8,r16 gives several values. Add -m for one run each; a list is lora=[r8,r16]."),
+    ("~lora.r", "~lora.r cannot be removed. Give it another value, or null where that is allowed."),
+    ("lora.r=null", "lora.r=null is not allowed: field 'lora.r' is not Optional"),
+    ("data.columns=null", "data.columns=null is not allowed: field 'data.columns' is not Optional"),
+    ("lora.r", "cannot read 'lora.r': Error parsing override 'lora.r'"),
+])  # fmt: skip
+def test_override_that_does_not_compose_is_explained(override: str, message: str) -> None:
+    with pytest.raises((HydraException, ConfigError)) as caught:
+        train_config(override)
+
+    said = str(caught.value) if isinstance(caught.value, ConfigError) else explain(caught.value, TrainConfig)
+    assert said == message
+
+
+@pytest.mark.parametrize(("overrides", "fragment"), [
+    ([], "run is missing: python evaluate.py run=RUN"),
+    (["run=a", "max_examples=0"], "max_examples=0 is out of range."),
+    (["run=a", "max_new_tokens=0"], "max_new_tokens=0 is out of range."),
+    (["run=a", "accelerator=gup"], "accelerator='gup' is unknown. Did you mean 'gpu'?"),
+])  # fmt: skip
+def test_evaluate_refuses_what_it_cannot_use(overrides: list[str], fragment: str) -> None:
+    assert fragment in fault_of(evaluate_config, *overrides)
+
+
+def test_evaluate_takes_the_runs_own_values_by_default() -> None:
+    assert evaluate_config("run=a") == EvaluateConfig(run="a")
+
+
+def test_train_config_survives_yaml(tmp_path: Path) -> None:
+    config = train_config("experiment=balanced", "data=file", "data.path=rows.jsonl", "data.columns.prompt=q")
+    path = tmp_path / "config.yaml"
+    path.write_text(to_yaml(config))
+
+    assert read_yaml(path, TrainConfig) == config
+
+
+def test_evaluate_config_survives_yaml(tmp_path: Path) -> None:
+    config = evaluate_config("run=a", "max_examples=3", "accelerator=cpu")
+    path = tmp_path / "config.yaml"
+    path.write_text(to_yaml(config))
+
+    assert read_yaml(path, EvaluateConfig) == config
+
+
+@pytest.mark.parametrize("text", ["lora:\n  rank: 3\n", "lora:\n  r: many\n"])
+def test_yaml_that_does_not_match_the_schema_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+
+    assert f"{path} cannot be read: " in fault_of(read_yaml, path, TrainConfig)
+
+
+def test_missing_yaml_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+
+    assert f"{path} is missing" in fault_of(read_yaml, path, TrainConfig)
+
+
+def test_every_field_is_documented_under_it() -> None:
+    tree = ast.parse(Path(schema.__file__).read_text())
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    explained = {cls.name for cls in classes if ast.get_docstring(cls)}
+    # A field that holds a group is documented by that group.
+    bare = [
+        f"{cls.name}.{ast.unparse(item.target)}"
+        for cls in classes
+        for item, below in zip(cls.body, [*cls.body[1:], ast.Pass()], strict=True)
+        if isinstance(item, ast.AnnAssign)
+        and not is_text(below)
+        and ast.unparse(item.annotation) not in explained
+    ]
+
+    assert {cls.name for cls in classes} >= {"TrainConfig", "LoraConfig", "EvaluateConfig"}
+    assert all(dataclasses.is_dataclass(getattr(schema, cls.name)) for cls in classes)
+    assert bare == []
+
+
+def is_text(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+        and bool(node.value.value.strip())
+    )

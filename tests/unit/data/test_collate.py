@@ -1,0 +1,71 @@
+"""Padding and micro-batches, against tensors written out by hand."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loralab.data.collate import collate_step, pad_examples
+from loralab.data.masking import Example
+from loralab.data.records import Conversation, Message
+
+PAD = 99
+TEXT = Conversation((Message("text", "a"),), "rows.jsonl", 1)
+
+
+def example(*labels: int) -> Example:
+    """Token ids 1, 2, 3, ... with these labels."""
+    return Example(list(range(1, len(labels) + 1)), list(labels), TEXT)
+
+
+def of_lengths(*lengths: int) -> list[Example]:
+    return [Example([length] * length, [-100] + [length] * (length - 1), TEXT) for length in lengths]
+
+
+def test_short_rows_are_padded_on_the_right() -> None:
+    batch = pad_examples([example(-100, 2, 3), example(-100, 2, 3, 4, -100), example(1)], PAD)
+    assert batch.input_ids.tolist() == [[1, 2, 3, PAD, PAD], [1, 2, 3, 4, 5], [1, PAD, PAD, PAD, PAD]]
+    assert batch.attention_mask.tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]]
+    assert batch.labels.tolist() == [
+        [-100, 2, 3, -100, -100],
+        [-100, 2, 3, 4, -100],
+        [1, -100, -100, -100, -100],
+    ]
+
+
+def test_pad_id_that_is_also_a_real_token_keeps_that_token() -> None:
+    batch = pad_examples([example(-100, 2), example(-100, 2, 3)], pad_id=2)
+    assert batch.input_ids.tolist() == [[1, 2, 2], [1, 2, 3]]
+    assert batch.attention_mask.tolist() == [[1, 1, 0], [1, 1, 1]]
+    assert batch.labels.tolist() == [[-100, 2, -100], [-100, 2, 3]]
+
+
+def test_step_is_cut_into_micro_batches_with_the_longest_first() -> None:
+    batch = collate_step(of_lengths(2, 5, 3, 4, 1), step=7, micro_batch_size=2, pad_id=PAD)
+    assert [micro.input_ids.tolist() for micro in batch.micro_batches] == [
+        [[5, 5, 5, 5, 5], [4, 4, 4, 4, PAD]],
+        [[3, 3, 3], [2, 2, PAD]],
+        [[1]],
+    ]
+    assert batch.step == 7
+
+
+def test_step_counts_its_tokens_without_padding() -> None:
+    batch = collate_step(of_lengths(2, 5, 3), step=0, micro_batch_size=2, pad_id=PAD)
+    assert batch.tokens == 2 + 5 + 3
+    assert batch.supervised_tokens == 1 + 4 + 2
+
+
+def test_first_token_of_a_text_is_not_counted_as_supervised() -> None:
+    batch = collate_step([example(1, 2, 3), example(1, -100)], step=0, micro_batch_size=2, pad_id=PAD)
+    assert batch.supervised_tokens == 2
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=12), st.integers(1, 13))
+def test_micro_batch_size_changes_no_count_and_loses_no_token(lengths: list[int], size: int) -> None:
+    batch = collate_step(of_lengths(*lengths), step=0, micro_batch_size=size, pad_id=PAD)
+    full, rest = divmod(len(lengths), size)
+    assert [len(micro.input_ids) for micro in batch.micro_batches] == [size] * full + [rest] * (rest > 0)
+    supervised = sum(int((micro.labels[:, 1:] != -100).sum()) for micro in batch.micro_batches)
+    assert batch.supervised_tokens == supervised == sum(lengths) - len(lengths)
+    assert batch.tokens == sum(int(micro.attention_mask.sum()) for micro in batch.micro_batches)
+    kept = [row[0] for micro in batch.micro_batches for row in micro.input_ids.tolist()]
+    assert kept == sorted(lengths, reverse=True)

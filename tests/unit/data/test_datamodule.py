@@ -1,0 +1,128 @@
+"""What Lightning is fed: whole steps, the same ones after a stop."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from loralab.config.schema import DataConfig
+from loralab.data.collate import StepBatch
+from loralab.data.datamodule import DataModule, eval_batches
+from loralab.data.plan import StepPlan
+from loralab.data.prepare import PreparedData, prepare_data
+
+MICRO_BATCH = 2
+STEPS = 17
+"""Of 36 rows in steps of 5: two epochs of 8 steps, each with a short last step, and one step more."""
+
+
+@pytest.fixture(scope="module")
+def data(tokenizer: PreTrainedTokenizerBase, rows_file: Path) -> PreparedData:
+    return prepare_data(DataConfig(name="file", path=str(rows_file)), tokenizer, seed=0)
+
+
+@pytest.fixture
+def plan(data: PreparedData) -> StepPlan:
+    return StepPlan(len(data.train.examples), 5, 1.0, STEPS, val_every=4, seed=3)
+
+
+def datamodule(data: PreparedData, plan: StepPlan, finished_steps: int) -> DataModule:
+    """A datamodule whose trainer has finished so many steps."""
+    made = DataModule(data, plan, MICRO_BATCH, pad_id=0)
+    made.trainer = SimpleNamespace(lightning_module=SimpleNamespace(finished_steps=finished_steps))  # type: ignore[assignment]
+    return made
+
+
+def walk(data: PreparedData, plan: StepPlan, start: int, stop: int) -> list[StepBatch]:
+    """Trains from `start` finished steps to `stop`, with a new loader after each validation."""
+    batches: list[StepBatch] = []
+    while start + len(batches) < stop:
+        for batch in datamodule(data, plan, start + len(batches)).train_dataloader():
+            batches.append(batch)
+            if start + len(batches) == stop:
+                break
+    return batches
+
+
+def flatten(batches: list[StepBatch]) -> list[object]:
+    return [
+        (
+            batch.step,
+            batch.supervised_tokens,
+            batch.tokens,
+            [[t.tolist() for t in m] for m in batch.micro_batches],
+        )
+        for batch in batches
+    ]
+
+
+@pytest.mark.parametrize("stop", [1, 4, 5, 8, 11, 16])
+def test_run_that_stops_sees_the_batches_of_one_that_does_not(
+    data: PreparedData, plan: StepPlan, stop: int
+) -> None:
+    whole = walk(data, plan, 0, STEPS)
+    assert [batch.step for batch in whole] == list(range(STEPS))
+    resumed = walk(data, plan, 0, stop) + walk(data, plan, stop, STEPS)
+    assert flatten(resumed) == flatten(whole)
+
+
+@pytest.mark.parametrize(
+    ("finished", "expected"),
+    [(0, [0, 1, 2, 3]), (4, [4, 5, 6, 7]), (6, [6, 7]), (15, [15]), (16, [16]), (17, [])],
+)
+def test_train_loader_stops_at_the_next_validation(
+    data: PreparedData, plan: StepPlan, finished: int, expected: list[int]
+) -> None:
+    loader = datamodule(data, plan, finished).train_dataloader()
+    assert [batch.step for batch in loader] == expected
+    assert len(loader) == len(expected)
+
+
+def test_step_feeds_the_rows_of_the_plan(data: PreparedData, plan: StepPlan) -> None:
+    batch = walk(data, plan, 0, 1)[0]
+    fed = [
+        row[: int(mask.sum())].tolist()
+        for micro in batch.micro_batches
+        for row, mask in zip(micro.input_ids, micro.attention_mask, strict=True)
+    ]
+    expected = [data.train.examples[row].input_ids for row in plan.rows(0)]
+    assert sorted(fed) == sorted(expected)
+    assert [len(micro.input_ids) for micro in batch.micro_batches] == [2, 2, 1]
+
+
+def test_without_a_trainer_the_first_step_is_next(data: PreparedData, plan: StepPlan) -> None:
+    assert DataModule(data, plan, MICRO_BATCH, pad_id=0).next_step == 0
+
+
+def test_validation_sees_every_example_once_in_order_of_length(data: PreparedData) -> None:
+    examples = data.train.examples[:7]
+    batches = list(eval_batches(examples, batch_size=3, pad_id=0))
+    assert [len(batch.input_ids) for batch in batches] == [3, 3, 1]
+    lengths = [int(mask.sum()) for batch in batches for mask in batch.attention_mask]
+    assert lengths == sorted(len(example.input_ids) for example in examples)
+    seen = [
+        row[: int(mask.sum())].tolist()
+        for batch in batches
+        for row, mask in zip(batch.input_ids, batch.attention_mask, strict=True)
+    ]
+    assert sorted(seen) == sorted(example.input_ids for example in examples)
+
+
+def test_validation_loader_feeds_the_validation_split(data: PreparedData, plan: StepPlan) -> None:
+    batches = list(datamodule(data, plan, 0).val_dataloader())
+    seen = [row for batch in batches for row in batch.labels.tolist()]
+    assert len(seen) == len(data.val.examples) == 2
+    learned = sorted([label for label in row if label != -100] for row in seen)
+    assert learned == sorted([label for label in e.labels if label != -100] for e in data.val.examples)
+
+
+def test_loaders_leave_the_global_random_state_alone(data: PreparedData, plan: StepPlan) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    module = datamodule(data, plan, 0)
+    assert len(list(module.train_dataloader())) == 4
+    assert torch.equal(torch.get_rng_state(), before)
+    assert len(list(module.val_dataloader())) == 1
+    assert torch.equal(torch.get_rng_state(), before)

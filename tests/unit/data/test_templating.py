@@ -1,0 +1,366 @@
+"""What the model reads and which characters of it are learned, against texts written out by hand."""
+
+import copy
+from pathlib import Path
+
+import pytest
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerBase
+
+from loralab.data.records import Conversation, Message
+from loralab.data.templating import apply_template, render, set_chat_template, special_tokens
+from loralab.errors import DataError, ModelError
+
+LLAMA_3 = (
+    "{% for message in messages %}{% set content = '<|start_header_id|>' + message['role'] + "
+    "'<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' %}"
+    "{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
+MISTRAL = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}"
+    "{{ '[INST] ' + message['content'] + ' [/INST]' }}{% elif message['role'] == 'assistant' %}"
+    "{{ ' ' + message['content'] | trim + eos_token }}{% else %}"
+    "{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}"
+)
+GEMMA = (
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}{% set role = 'model' %}{% else %}"
+    "{% set role = message['role'] %}{% endif %}"
+    "{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+)
+CHATML_TURN = "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
+CHATML_PROMPT = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+THINK_ON_LAST_TURN = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
+    "{% if m['role'] == 'assistant' and loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+    "{{ m['content'] + '<|im_end|>\n' }}{% endfor %}" + CHATML_PROMPT
+)
+STRIPS_EARLIER_THINKING = (
+    "{% for m in messages %}{% set said = m['content'].split('</think>')[-1] %}"
+    "{{ '<|im_start|>' + m['role'] + '\n' + (m['content'] if loop.last else said) + '<|im_end|>\n' }}"
+    "{% endfor %}" + CHATML_PROMPT
+)
+
+CAPITALS = (
+    ("user", "Capital of France?"),
+    ("assistant", "Paris."),
+    ("user", "And of Italy?"),
+    ("assistant", "Rome."),
+)
+
+
+def conversation(*turns: tuple[str, str]) -> Conversation:
+    return Conversation(tuple(Message(role, content) for role, content in turns), "rows.jsonl", 1)
+
+
+def with_template(
+    tokenizer: PreTrainedTokenizerBase, template: str, *special: str, bos: str = "", eos: str = ""
+) -> PreTrainedTokenizerBase:
+    changed = copy.deepcopy(tokenizer)
+    changed.add_special_tokens({"bos_token": bos or changed.bos_token, "eos_token": eos or changed.eos_token})
+    changed.add_tokens(list(special), special_tokens=True)
+    changed.chat_template = template
+    return changed
+
+
+def learned(tokenizer: PreTrainedTokenizerBase, *turns: tuple[str, str]) -> list[str]:
+    rendered = render(tokenizer, conversation(*turns))
+    return [rendered.text[start:end] for start, end in rendered.spans]
+
+
+def fault(tokenizer: PreTrainedTokenizerBase, *turns: tuple[str, str]) -> str:
+    with pytest.raises(DataError) as error:
+        render(tokenizer, conversation(*turns))
+    return str(error.value)
+
+
+def test_chatml_learns_each_answer_with_its_end_and_nothing_of_the_user(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    rendered = render(tokenizer, conversation(*CAPITALS))
+    assert rendered.text == (
+        "<|im_start|>user\nCapital of France?<|im_end|>\n"
+        "<|im_start|>assistant\nParis.<|im_end|>\n"
+        "<|im_start|>user\nAnd of Italy?<|im_end|>\n"
+        "<|im_start|>assistant\nRome.<|im_end|>\n"
+    )
+    assert learned(tokenizer, *CAPITALS) == ["Paris.<|im_end|>", "Rome.<|im_end|>"]
+
+
+def test_system_prompt_is_read_but_not_learned(tokenizer: PreTrainedTokenizerBase) -> None:
+    turns = (("system", "Be brief."), *CAPITALS[:2])
+    assert render(tokenizer, conversation(*turns)).text == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n"
+        "<|im_start|>user\nCapital of France?<|im_end|>\n"
+        "<|im_start|>assistant\nParis.<|im_end|>\n"
+    )
+    assert learned(tokenizer, *turns) == ["Paris.<|im_end|>"]
+
+
+def test_span_starts_where_the_generation_prompt_ends(tokenizer: PreTrainedTokenizerBase) -> None:
+    rendered = render(tokenizer, conversation(*CAPITALS[:2]))
+    prompt = apply_template(tokenizer, conversation(CAPITALS[0]).messages, generation_prompt=True)
+    assert prompt == "<|im_start|>user\nCapital of France?<|im_end|>\n<|im_start|>assistant\n"
+    assert rendered.spans == ((len(prompt), len(prompt) + len("Paris.<|im_end|>")),)
+
+
+def test_repeated_answers_get_a_span_each(tokenizer: PreTrainedTokenizerBase) -> None:
+    turns = (("user", "Is 2 even?"), ("assistant", "yes"), ("user", "Is 4 even?"), ("assistant", "yes"))
+    first = len("<|im_start|>user\nIs 2 even?<|im_end|>\n<|im_start|>assistant\n")
+    one_turn = first + len("yes<|im_end|>\n")
+    rendered = render(tokenizer, conversation(*turns))
+    # Both exchanges have the same length, so the second span lies one exchange further.
+    length = len("yes<|im_end|>")
+    assert rendered.spans == ((first, first + length), (one_turn + first, one_turn + first + length))
+    assert learned(tokenizer, *turns) == ["yes<|im_end|>", "yes<|im_end|>"]
+
+
+def test_answer_that_repeats_the_question_is_learned_once(tokenizer: PreTrainedTokenizerBase) -> None:
+    assert learned(tokenizer, ("user", "Paris."), ("assistant", "Paris.")) == ["Paris.<|im_end|>"]
+    rendered = render(tokenizer, conversation(("user", "Paris."), ("assistant", "Paris.")))
+    assert rendered.spans[0][0] == len("<|im_start|>user\nParis.<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_answer_that_holds_an_end_of_turn_token_is_learned_to_its_real_end(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    assert learned(tokenizer, ("user", "a"), ("assistant", "x<|im_end|>y")) == ["x<|im_end|>y<|im_end|>"]
+
+
+def test_answer_keeps_white_space_that_the_template_keeps(tokenizer: PreTrainedTokenizerBase) -> None:
+    assert learned(tokenizer, ("user", "a"), ("assistant", "  b\n")) == ["  b\n<|im_end|>"]
+
+
+def test_template_that_trims_is_accepted(tokenizer: PreTrainedTokenizerBase) -> None:
+    trimming = CHATML_TURN.replace("m['content']", "m['content'] | trim")
+    changed = with_template(tokenizer, "{% for m in messages %}" + trimming + "{% endfor %}" + CHATML_PROMPT)
+    turns = (("user", " a "), ("assistant", " b c \n"), ("user", "d"), ("assistant", "\te"))
+    assert learned(changed, *turns) == ["b c<|im_end|>", "e<|im_end|>"]
+
+
+def test_template_without_generation_prompt_learns_the_header_the_model_must_write(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    changed = with_template(tokenizer, "{% for m in messages %}" + CHATML_TURN + "{% endfor %}")
+    assert learned(changed, ("user", "a"), ("assistant", "b")) == ["<|im_start|>assistant\nb<|im_end|>"]
+
+
+def test_text_is_learned_whole_with_an_end_of_sequence(tokenizer: PreTrainedTokenizerBase) -> None:
+    rendered = render(tokenizer, conversation(("text", "Once upon a time.")))
+    assert rendered.text == "Once upon a time.<|im_end|>"
+    assert rendered.spans == ((0, 27),)
+
+
+def test_text_starts_with_the_bos_token_that_the_tokenizer_adds(tokenizer: PreTrainedTokenizerBase) -> None:
+    changed = with_template(tokenizer, "{{ '' }}", bos="<s>", eos="</s>")
+    changed.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", changed.bos_token_id)]
+    )
+    rendered = render(changed, conversation(("text", "Once.")))
+    assert rendered.text == "<s>Once.</s>"
+    assert [rendered.text[start:end] for start, end in rendered.spans] == ["Once.</s>"]
+
+
+def test_text_without_bos_when_the_tokenizer_has_one_but_does_not_add_it(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    changed = with_template(tokenizer, "{{ '' }}", bos="<s>", eos="</s>")
+    assert render(changed, conversation(("text", "Once."))).text == "Once.</s>"
+
+
+def test_llama_3_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    llama = with_template(
+        tokenizer,
+        LLAMA_3,
+        "<|start_header_id|>",
+        "<|end_header_id|>",
+        bos="<|begin_of_text|>",
+        eos="<|eot_id|>",
+    )
+    turns = (("system", "Be brief."), *CAPITALS)
+    assert render(llama, conversation(*turns)).text == (
+        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\nCapital of France?<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\nParis.<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\nAnd of Italy?<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\nRome.<|eot_id|>"
+    )
+    assert learned(llama, *turns) == ["Paris.<|eot_id|>", "Rome.<|eot_id|>"]
+
+
+def test_mistral_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    mistral = with_template(tokenizer, MISTRAL, "[INST]", "[/INST]", bos="<s>", eos="</s>")
+    assert render(mistral, conversation(*CAPITALS)).text == (
+        "<s>[INST] Capital of France? [/INST] Paris.</s>[INST] And of Italy? [/INST] Rome.</s>"
+    )
+    assert learned(mistral, *CAPITALS) == [" Paris.</s>", " Rome.</s>"]
+
+
+def test_gemma_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    gemma = with_template(tokenizer, GEMMA, "<start_of_turn>", "<end_of_turn>", bos="<bos>", eos="<eos>")
+    assert render(gemma, conversation(*CAPITALS)).text == (
+        "<bos><start_of_turn>user\nCapital of France?<end_of_turn>\n"
+        "<start_of_turn>model\nParis.<end_of_turn>\n"
+        "<start_of_turn>user\nAnd of Italy?<end_of_turn>\n"
+        "<start_of_turn>model\nRome.<end_of_turn>\n"
+    )
+    assert learned(gemma, *CAPITALS) == ["Paris.<end_of_turn>", "Rome.<end_of_turn>"]
+
+
+def test_template_that_refuses_a_system_prompt_says_so(tokenizer: PreTrainedTokenizerBase) -> None:
+    gemma = with_template(tokenizer, GEMMA, "<start_of_turn>", "<end_of_turn>", bos="<bos>")
+    assert fault(gemma, ("system", "Be brief."), *CAPITALS[:2]) == (
+        "the chat template refuses these turns: System role not supported"
+    )
+
+
+def test_template_that_thinks_on_the_last_turn_learns_what_it_writes(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    changed = with_template(tokenizer, THINK_ON_LAST_TURN)
+    assert learned(changed, *CAPITALS) == ["Paris.<|im_end|>", "<think>\n\n</think>\n\nRome.<|im_end|>"]
+
+
+@pytest.mark.parametrize("answer", ["think", "t", "/"])
+def test_answer_that_also_occurs_in_the_template_s_own_words(
+    tokenizer: PreTrainedTokenizerBase, answer: str
+) -> None:
+    changed = with_template(tokenizer, THINK_ON_LAST_TURN)
+    expected = [f"<think>\n\n</think>\n\n{answer}<|im_end|>"]
+    assert learned(changed, ("user", "a"), ("assistant", answer)) == expected
+
+
+def test_generation_prompt_that_opens_thinking_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+    opening = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}{% endif %}"
+    changed = with_template(tokenizer, "{% for m in messages %}" + CHATML_TURN + "{% endfor %}" + opening)
+    assert fault(changed, *CAPITALS) == (
+        "the chat template rewrites the turns before turn 2 once that turn is there, so what to learn "
+        "cannot be told. Give another template with data.chat_template=FILE."
+    )
+
+
+def test_template_that_drops_the_system_prompt_later_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+    keeps_one_exchange = "{% for m in messages %}{% if m['role'] != 'system' or messages | length < 4 %}"
+    changed = with_template(
+        tokenizer, keeps_one_exchange + CHATML_TURN + "{% endif %}{% endfor %}" + CHATML_PROMPT
+    )
+    turns = (("system", "Be brief."), *CAPITALS)
+    assert learned(changed, *turns[:3]) == ["Paris.<|im_end|>"]
+    assert "rewrites the turns before turn 3" in fault(changed, *turns)
+
+
+def test_template_that_moves_the_system_prompt_to_the_last_user_turn_is_refused(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    moving = (
+        "{% for m in messages if m['role'] != 'system' %}{{ '<|im_start|>' + m['role'] + '\n' }}"
+        "{% if m['role'] == 'user' and loop.revindex <= 2 %}{{ messages[0]['content'] }}{% endif %}"
+        "{{ m['content'] + '<|im_end|>\n' }}{% endfor %}" + CHATML_PROMPT
+    )
+    changed = with_template(tokenizer, moving)
+    assert "rewrites the turns before turn 3" in fault(changed, ("system", "Be brief."), *CAPITALS)
+
+
+def test_template_that_strips_thinking_from_earlier_answers_is_refused(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    changed = with_template(tokenizer, STRIPS_EARLIER_THINKING)
+    turns = (("user", "a"), ("assistant", "<think>h</think>b"), ("user", "c"), ("assistant", "d"))
+    assert fault(changed, *turns) == (
+        "the chat template changes the text of turn 2. Use data.chat_template=FILE."
+    )
+
+
+def test_stripped_answer_is_not_mistaken_for_an_equal_later_one(tokenizer: PreTrainedTokenizerBase) -> None:
+    changed = with_template(tokenizer, STRIPS_EARLIER_THINKING)
+    answer = ("assistant", "<think>h</think>yes")
+    assert fault(changed, ("user", "a"), answer, ("user", "b"), answer) == (
+        "the chat template changes the text of turn 2. Use data.chat_template=FILE."
+    )
+
+
+def test_template_that_changes_an_answer_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+    upper = CHATML_TURN.replace("m['content']", "m['content'] | upper")
+    changed = with_template(tokenizer, "{% for m in messages %}" + upper + "{% endfor %}" + CHATML_PROMPT)
+    assert fault(changed, *CAPITALS[:2]) == (
+        "the chat template changes the text of turn 2. Use data.chat_template=FILE."
+    )
+
+
+@pytest.mark.parametrize("end", ["\n", "</s>", " END "])
+def test_template_without_a_special_end_of_turn_is_refused(
+    tokenizer: PreTrainedTokenizerBase, end: str
+) -> None:
+    plain = (
+        "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + END }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    ).replace("END", repr(end))
+    assert fault(with_template(tokenizer, plain), *CAPITALS[:2]) == (
+        "the chat template does not end turn 2 with a special token: the model would never learn to stop. "
+        "Use data.chat_template=FILE."
+    )
+
+
+def test_longest_end_of_turn_token_wins(tokenizer: PreTrainedTokenizerBase) -> None:
+    longer = CHATML_TURN.replace("<|im_end|>", "<|im_end|><|really|>")
+    changed = with_template(
+        tokenizer,
+        "{% for m in messages %}" + longer + "{% endfor %}" + CHATML_PROMPT,
+        "<|im_end|><|really|>",
+    )
+    assert learned(changed, ("user", "a"), ("assistant", "b")) == ["b<|im_end|><|really|>"]
+
+
+def test_special_tokens_hold_named_and_added_ones_but_no_words(tokenizer: PreTrainedTokenizerBase) -> None:
+    changed = with_template(tokenizer, "{{ '' }}", "<|tool|>")
+    changed.add_tokens(["<think>"])
+    assert special_tokens(changed) == {
+        "<|endoftext|>": 0,
+        "<|im_start|>": 1,
+        "<|im_end|>": 2,
+        "<|tool|>": len(tokenizer),
+    }
+
+
+def test_set_chat_template_reads_a_file(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    changed = copy.deepcopy(tokenizer)
+    path = tmp_path / "mine.jinja"
+    path.write_text("{{ messages[0]['content'] }}")
+    set_chat_template(changed, str(path))
+    assert apply_template(changed, (Message("user", "hello"),), generation_prompt=False) == "hello"
+
+
+def test_set_chat_template_none_keeps_the_tokenizer_s_own(tokenizer: PreTrainedTokenizerBase) -> None:
+    changed = with_template(tokenizer, "{{ 'own' }}")
+    set_chat_template(changed, None)
+    assert changed.chat_template == "{{ 'own' }}"
+
+
+def test_bundled_template_replaces_the_tokenizer_s_own(tokenizer: PreTrainedTokenizerBase) -> None:
+    changed = with_template(tokenizer, "{{ 'own' }}")
+    set_chat_template(changed, "chatml")
+    turns = (Message("user", "a"),)
+    assert apply_template(changed, turns, generation_prompt=False) == "<|im_start|>user\na<|im_end|>\n"
+
+
+def test_missing_template_file_is_named_with_the_bundled_ones(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "absent.jinja")
+    changed = copy.deepcopy(tokenizer)
+    with pytest.raises(ModelError) as error:
+        set_chat_template(changed, path)
+    assert str(error.value) == f"data.chat_template={path!r} is neither a file nor one of: chatml."
+    assert changed.chat_template == tokenizer.chat_template
+
+
+def test_tokenizer_without_template_is_refused_with_the_fix(tokenizer: PreTrainedTokenizerBase) -> None:
+    changed = copy.deepcopy(tokenizer)
+    changed.chat_template = None
+    with pytest.raises(
+        ModelError, match=r"no chat template\. Use an instruct model, or data\.chat_template="
+    ):
+        set_chat_template(changed, None)

@@ -1,0 +1,166 @@
+"""The step against an independent implementation: full logits and one loss over the whole batch."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from loralab.config.schema import (
+    DataConfig,
+    LoraConfig,
+    ModelConfig,
+    OptimConfig,
+    QuantConfig,
+    ScheduleConfig,
+    TrainConfig,
+    TrainerConfig,
+)
+from loralab.data.collate import collate_step, pad_examples
+from loralab.data.masking import Example
+from loralab.data.plan import StepPlan
+from loralab.data.prepare import prepare_data
+from loralab.metrics import TRAIN_GRAD_NORM, TRAIN_LOSS
+from loralab.model.load import load_base
+from loralab.model.lora import attach_adapter, causal_lm, trainable
+from loralab.modules.sft import SFTModule
+
+CPU = torch.device("cpu")
+LR = 0.01
+
+
+class Optimizers:
+    """Stands in for Lightning: hands out the module's own optimizer."""
+
+    def __init__(self, module: SFTModule) -> None:
+        self.optimizer = module.configure_optimizers()
+        module.optimizers = lambda: self.optimizer  # type: ignore[method-assign]
+        module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
+
+
+@pytest.fixture(scope="module")
+def examples(rows_file: Path, tokenizer: PreTrainedTokenizerBase) -> list[Example]:
+    config = DataConfig(name="file", path=str(rows_file), max_length=256)
+    return prepare_data(config, tokenizer, seed=0).train.examples
+
+
+def build(
+    tiny_model_dir: Path, quant: str = "none", dtype: torch.dtype = torch.float32, **trainer: object
+) -> SFTModule:
+    config = TrainConfig(
+        trainer=dataclasses.replace(TrainerConfig(), **{"grad_clip": None, **trainer}),
+        optim=OptimConfig(lr=LR),
+        schedule=ScheduleConfig(name="constant", warmup=0),
+    )
+    base = load_base(ModelConfig(path=str(tiny_model_dir)), QuantConfig(name=quant), CPU, dtype)
+    if config.trainer.gradient_checkpointing:
+        base.activation_checkpointing_enable()
+    model = attach_adapter(base, LoraConfig(r=4), seed=0)
+    for parameter in trainable(model).values():
+        torch.nn.init.normal_(parameter, std=0.05)
+    module = SFTModule(model, StepPlan(8, 8, 1, 10, 1, 0), config, dtype)
+    Optimizers(module)
+    return module.train()
+
+
+def run_step(module: SFTModule, examples: list[Example], micro_batch_size: int) -> dict[str, float]:
+    return module.training_step(collate_step(examples, 0, micro_batch_size, pad_id=0), 0)
+
+
+def test_step_equals_a_plain_implementation(tiny_model_dir: Path, examples: list[Example]) -> None:
+    ours, plain = build(tiny_model_dir), build(tiny_model_dir)
+    metrics = run_step(ours, examples[:8], micro_batch_size=2)
+
+    batch = pad_examples(examples[:8], 0)
+    logits = causal_lm(plain.model)(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+    loss = torch.nn.functional.cross_entropy(
+        logits[:, :-1].reshape(-1, logits.shape[-1]), batch.labels[:, 1:].reshape(-1), ignore_index=-100
+    )
+    gradients = torch.autograd.grad(loss, list(trainable(plain.model).values()))
+    norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
+
+    assert float(metrics[TRAIN_LOSS]) == pytest.approx(loss.item(), abs=1e-5)
+    assert float(metrics[TRAIN_GRAD_NORM]) == pytest.approx(norm.item(), abs=1e-5)
+    # AdamW's first step moves each weight by lr * g / (|g| + eps), whatever the size of g.
+    for (name, before), gradient in zip(trainable(plain.model).items(), gradients, strict=True):
+        expected = before - LR * gradient / (gradient.abs() + 1e-8)
+        certain = gradient.abs() > 1e-5  # where the sign of the gradient is beyond rounding
+        moved = trainable(ours.model)[name]
+        torch.testing.assert_close(moved[certain], expected[certain], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("micro_batch_size", [4, 2, 1])
+def test_accumulated_micro_batches_give_the_update_of_one_batch(
+    tiny_model_dir: Path, examples: list[Example], micro_batch_size: int
+) -> None:
+    whole, parts = build(tiny_model_dir), build(tiny_model_dir)
+    expected = run_step(whole, examples[:8], micro_batch_size=8)
+    found = run_step(parts, examples[:8], micro_batch_size)
+    assert float(found[TRAIN_LOSS]) == pytest.approx(float(expected[TRAIN_LOSS]), abs=1e-5)
+    assert float(found[TRAIN_GRAD_NORM]) == pytest.approx(float(expected[TRAIN_GRAD_NORM]), abs=1e-5)
+
+
+def test_gradient_checkpointing_changes_nothing(tiny_model_dir: Path, examples: list[Example]) -> None:
+    plain = run_step(build(tiny_model_dir), examples[:8], 8)
+    recomputed = run_step(build(tiny_model_dir, gradient_checkpointing=True), examples[:8], 8)
+    for name in (TRAIN_LOSS, TRAIN_GRAD_NORM):
+        assert float(recomputed[name]) == pytest.approx(float(plain[name]), abs=1e-5)
+
+
+def test_tokens_that_are_not_supervised_change_nothing_that_comes_before(
+    tiny_model_dir: Path, examples: list[Example]
+) -> None:
+    module, example = build(tiny_model_dir), examples[0]
+    longer = dataclasses.replace(
+        example, input_ids=[*example.input_ids, 5, 6, 7], labels=[*example.labels, -100, -100, -100]
+    )
+    first, second = (module.loss_sum(pad_examples([item], 0)) for item in (example, longer))
+    assert first[0].item() == pytest.approx(second[0].item(), abs=1e-4)
+    assert first[1] == second[1] == example.num_supervised
+
+
+@pytest.mark.parametrize(
+    ("quant", "dtype"), [("none", torch.float32), ("nf4", torch.float32), ("nf4", torch.bfloat16)]
+)
+def test_gradients_reach_every_adapted_layer_and_no_base_weight_changes(
+    tiny_model_dir: Path, examples: list[Example], quant: str, dtype: torch.dtype
+) -> None:
+    module = build(tiny_model_dir, quant, dtype)
+    frozen = {n: p.detach().clone() for n, p in module.model.named_parameters() if not p.requires_grad}
+    adapter = module.masters.state_dict()
+    assert len(adapter) == 2 * 7 * 2  # layers, projections, A and B
+    for _ in range(3):
+        run_step(module, examples[:8], 4)
+    for name, before in adapter.items():
+        assert (module.masters.masters[name] - before).abs().max() > LR / 2, name
+    for name, parameter in module.model.named_parameters():
+        if name in frozen:
+            assert torch.equal(parameter, frozen[name]), name
+
+
+def test_a_validation_before_training_changes_no_step(tiny_model_dir: Path, examples: list[Example]) -> None:
+    losses = []
+    for validates in (False, True):
+        module = build(tiny_model_dir, "nf4", torch.bfloat16)
+        if validates:
+            module.eval()
+            with torch.inference_mode():
+                module.loss_sum(pad_examples(examples[:8], 0))
+            module.train()
+        losses.append([float(run_step(module, examples[:8], 4)[TRAIN_LOSS]) for _ in range(10)])
+    assert losses[0] == losses[1]
+    assert losses[0][-1] < 0.9 * losses[0][0]
+
+
+def test_clipping_bounds_the_update_direction_not_the_reported_norm(
+    tiny_model_dir: Path, examples: list[Example]
+) -> None:
+    free, clipped = build(tiny_model_dir), build(tiny_model_dir, grad_clip=1e-3)
+    raw = run_step(free, examples[:8], 8)
+    kept = run_step(clipped, examples[:8], 8)
+    assert float(kept[TRAIN_GRAD_NORM]) == pytest.approx(float(raw[TRAIN_GRAD_NORM]))
+    moment = clipped.optimizers().state_dict()["state"]
+    # Adam's first moment after one step is (1 - 0.9) g, so its norm is a tenth of the clipped norm.
+    norm = torch.stack([entry["exp_avg"].square().sum() for entry in moment.values()]).sum().sqrt()
+    assert norm.item() == pytest.approx(0.1 * 1e-3, rel=1e-3)

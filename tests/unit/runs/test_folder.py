@@ -1,0 +1,49 @@
+import datetime
+from pathlib import Path
+
+import pytest
+
+from loralab.errors import ConfigError
+from loralab.runs.folder import check_writable, create_run, find_run, new_run_id, read_json, write_json
+
+NOON = datetime.datetime(2026, 1, 31, 12, 0, 5)
+
+
+def test_run_id_starts_with_date_and_time() -> None:
+    assert new_run_id("llama3_8b_r64", NOON) == "2026-01-31_12-00-05_llama3_8b_r64"
+    assert new_run_id("my org/model r8", NOON, job=3) == "2026-01-31_12-00-05_my-org-model-r8_3"
+
+
+def test_a_run_is_found_by_id_and_by_folder(tmp_path: Path) -> None:
+    run = create_run(str(tmp_path), "train", "abc")
+    run.config_path.write_text("")
+    assert find_run(str(tmp_path), "abc", "run").path == run.path == tmp_path / "train" / "abc"
+    assert find_run("elsewhere", str(run.path), "run").path == run.path
+
+
+def test_an_unknown_run_names_the_closest_and_the_latest(tmp_path: Path) -> None:
+    for run_id in ("2026-01-01_a", "2026-01-02_b"):
+        create_run(str(tmp_path), "train", run_id).config_path.write_text("")
+    with pytest.raises(
+        ConfigError, match=r"resume=2026-01-01_c is not a run.*'2026-01-01_a'.*'2026-01-02_b'"
+    ):
+        find_run(str(tmp_path), "2026-01-01_c", "resume")
+
+
+def test_a_taken_name_is_refused(tmp_path: Path) -> None:
+    create_run(str(tmp_path), "train", "abc")
+    with pytest.raises(ConfigError, match=r"exists already.*resume=abc"):
+        create_run(str(tmp_path), "train", "abc")
+
+
+def test_a_file_in_the_way_of_the_outputs_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"run.outputs_dir=.*file.* cannot be written"):
+        check_writable(str(tmp_path / "file"))
+
+
+def test_json_is_written_whole(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"x": "é"})
+    assert read_json(tmp_path / "a.json") == {"x": "é"}
+    assert [item.name for item in tmp_path.iterdir()] == ["a.json"]
+    assert read_json(tmp_path / "absent.json") == {}
