@@ -206,6 +206,12 @@ def test_alpha_follows_a_rank_that_is_given() -> None:
     assert train_config("lora.r=12").lora.alpha == 24.0
 
 
+def test_alpha_follows_the_rank_where_no_choice_says_that_it_is_null() -> None:
+    lora = train_config("~lora", "lora.r=64").lora
+
+    assert (lora.r, lora.alpha) == (64, 128.0)
+
+
 def test_alpha_that_is_given_wins() -> None:
     lora = train_config("lora=r64", "lora.r=12", "lora.alpha=7.5").lora
 

@@ -115,8 +115,8 @@ BEFORE_TRAINING = [
         ["run.outputs_dir=/dev/null/x cannot be written", "Choose another folder"],
     ),
     on_files(
-        "an outputs folder that is a file",
-        ["run.outputs_dir={tmp}/rows.txt"],
+        "an outputs folder that is a file, before the model is looked at",
+        ["run.outputs_dir={tmp}/rows.txt", "model.path={tmp}/no-such-model"],
         ["run.outputs_dir=", "rows.txt cannot be written", "Choose another folder"],
     ),
     on_files(
@@ -172,7 +172,7 @@ def run_folders(outputs: Path) -> list[Path]:
 
 
 def by_name(case: Case) -> str:
-    return case.name.replace(" ", "-")
+    return case.name.replace(",", "").replace(" ", "-")
 
 
 @pytest.mark.parametrize("case", [*COMPOSITION, *BEFORE_TRAINING], ids=by_name)

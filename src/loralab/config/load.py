@@ -29,7 +29,9 @@ EXIT_INTERRUPTED = 130
 def register_schemas() -> None:
     """Puts the root dataclasses where the defaults lists in `conf/` find them."""
     store = ConfigStore.instance()
-    store.store(name="train_schema", node=TrainConfig)
+    train = OmegaConf.structured(TrainConfig)
+    train.lora.alpha = None  # the default instance has filled it in from the default rank
+    store.store(name="train_schema", node=train)
     store.store(name="evaluate_schema", node=EvaluateConfig)
 
 

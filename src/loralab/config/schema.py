@@ -54,8 +54,8 @@ class LoraConfig:
     """Layers to adapt: all_linear (all but the output head) or a list of module names."""
 
     def __post_init__(self) -> None:
-        """Fills in alpha where it is null."""
-        if self.alpha is None:
+        """Fills in alpha where it is null; a rank that is out of range is one fault, not two."""
+        if self.alpha is None and self.r > 0:
             self.alpha = 2.0 * self.r
 
 

@@ -58,7 +58,7 @@ def apply_template(
     turns = [{"role": message.role, "content": message.content} for message in messages]
     try:
         text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation_prompt)
-    except TemplateError as error:
+    except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
         raise DataError(f"the chat template refuses these turns: {error}") from error
     return str(text)
 

@@ -41,7 +41,7 @@ def supervision_fault(tokenizer: PreTrainedTokenizerBase, *examples: Example) ->
 
 
 def test_ledger_counts_what_was_kept_dropped_and_lost() -> None:
-    examples = [of_length(1, 4, 2), of_length(2, 9, 5), of_length(3, 5, 1), of_length(4, 3, 2)]
+    examples = [of_length(1, 4, 2), of_length(2, 9, 5), of_length(3, 5, 1), of_length(4, 2, 1)]
     kept, ledger = drop_over_length(examples, max_length=5, max_dropped=0.25, split="train")
     assert kept == [examples[0], examples[2], examples[3]]
     assert ledger == Ledger(
@@ -49,8 +49,8 @@ def test_ledger_counts_what_was_kept_dropped_and_lost() -> None:
         kept=3,
         truncated=0,
         dropped=1,
-        tokens=4 + 5 + 3,
-        supervised_tokens=2 + 1 + 2,
+        tokens=4 + 5 + 2,
+        supervised_tokens=2 + 1 + 1,
         supervised_tokens_lost=5,
         length_p50=4,
         length_max=5,
@@ -171,14 +171,6 @@ def test_text_that_already_begins_with_bos_is_refused_where_the_tokenizer_adds_i
     made = Conversation((Message("text", "<|im_start|>Paris."),), "rows.jsonl", 1)
     fault = supervision_fault(adding, *encode(adding, [render(adding, made)], [made]))
     assert "begin with two beginning-of-sequence tokens: rows.jsonl row 1" in fault
-
-
-def test_tokenizer_without_bos_has_no_double_bos(tokenizer: PreTrainedTokenizerBase) -> None:
-    without = copy.deepcopy(tokenizer)
-    without.bos_token = None
-    check_supervision(
-        [example(1, [IM_START, IM_START, 9, IM_END], [-100, -100, 9, IM_END])], without, "train"
-    )
 
 
 def test_every_kind_of_fault_is_told_at_once(tokenizer: PreTrainedTokenizerBase) -> None:

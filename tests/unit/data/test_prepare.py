@@ -232,6 +232,15 @@ def test_too_few_rows_to_hold_out_are_refused(tokenizer: PreTrainedTokenizerBase
     assert fault(tokenizer, path=path).startswith("2 usable rows are too few to hold out")
 
 
+def test_columns_map_the_user_s_own_field_names(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", {"frage": "a", "antwort": "b", "stil": "kurz"})
+    columns = ColumnsConfig(prompt="frage", response="antwort", system="stil")
+    data = prepare(tokenizer, path=path, val_path=path, test_path=path, columns=columns)
+    assert tokenizer.decode(data.val.examples[0].input_ids) == (
+        "<|im_start|>system\nkurz<|im_end|>\n<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n"
+    )
+
+
 def test_gsm8k_with_mapped_columns(tokenizer: PreTrainedTokenizerBase, shared_data: Path) -> None:
     train, test = shared_data / "gsm8k_train.jsonl", shared_data / "gsm8k_test.jsonl"
     data = prepare(

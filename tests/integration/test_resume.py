@@ -1,0 +1,129 @@
+"""Stopped runs: they end cleanly, and continuing them equals never having stopped."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from loralab.config.schema import TrainConfig
+from loralab.errors import ConfigError, DataError, Interrupted
+from loralab.modules.sft import SFTModule
+from loralab.runs.folder import RunFolder
+from loralab.training.fit import train
+
+TIMES = {"train/tokens_per_s", "memory/rss_gib", "memory/peak_gib"}
+DROPOUT = "lora.dropout=0.2"
+
+
+class Crash(Exception):
+    """Stands for anything that ends a run without warning."""
+
+
+def crash() -> None:
+    raise Crash
+
+
+def send(number: int) -> Callable[[], None]:
+    return lambda: os.kill(os.getpid(), number)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    compose_tiny: Callable[..., TrainConfig], tmp_path_factory: pytest.TempPathFactory
+) -> RunFolder:
+    return train(compose_tiny(tmp_path_factory.mktemp("undisturbed"), DROPOUT, "run.name=whole"))
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[], None]) -> None:
+    """Does something in the middle of a step, once."""
+    original = SFTModule.training_step
+
+    def training_step(self: SFTModule, batch: Any, batch_idx: int) -> Any:
+        if batch.step == step:
+            action()
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(SFTModule, "training_step", training_step)
+
+
+def logged(run: RunFolder) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("step", "action", "error", "status", "kept"),
+    [
+        (5, send(signal.SIGTERM), Interrupted, "interrupted", 6),
+        (2, send(signal.SIGINT), Interrupted, "interrupted", 3),
+        (7, send(signal.SIGUSR1), Interrupted, "interrupted", 8),  # a validation is due after this step
+        (6, crash, Crash, "failed", 4),  # back to the last validation's checkpoint
+        (1, crash, Crash, "failed", 0),  # before the first checkpoint
+    ],
+)
+def test_a_continued_run_equals_one_that_never_stopped(
+    compose_tiny: Callable[..., TrainConfig],
+    tmp_path: Path,
+    undisturbed: RunFolder,
+    monkeypatch: pytest.MonkeyPatch,
+    step: int,
+    action: Callable[[], None],
+    error: type[Exception],
+    status: str,
+    kept: int,
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(patch, step, action)
+        with pytest.raises(error):
+            train(compose_tiny(tmp_path, DROPOUT, "run.name=stopped"))
+    run = RunFolder(tmp_path / "train" / "stopped")
+    assert json.loads(run.summary_path.read_text())["status"] == status
+    progress = run.checkpoints_dir / "last" / "progress.json"
+    assert (json.loads(progress.read_text())["step"] if progress.exists() else 0) == kept
+
+    train(compose_tiny(tmp_path, "resume=stopped"))
+
+    assert logged(run) == logged(undisturbed)
+    ours, expected = (load_file(r.adapter_dir / "adapter_model.safetensors") for r in (run, undisturbed))
+    assert ours.keys() == expected.keys()
+    assert all(ours[name].equal(expected[name]) for name in ours)
+    names = (
+        "step",
+        "train/loss",
+        "val/loss",
+        "base/val_perplexity",
+        "train/supervised_tokens",
+        "test/perplexity",
+    )
+    summaries = [json.loads(r.summary_path.read_text()) for r in (run, undisturbed)]
+    assert [summaries[0][name] for name in names] == [summaries[1][name] for name in names]
+
+
+def test_signals_are_given_back_after_a_run(undisturbed: RunFolder) -> None:
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_complete_run_is_not_continued(
+    compose_tiny: Callable[..., TrainConfig], undisturbed: RunFolder
+) -> None:
+    with pytest.raises(ConfigError, match="resume=whole: the run is complete"):
+        train(compose_tiny(undisturbed.path.parent.parent, "resume=whole"))
+
+
+def test_changed_rows_are_refused(
+    compose_tiny: Callable[..., TrainConfig], rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(rows_file.read_text())
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5, send(signal.SIGTERM))
+        with pytest.raises(Interrupted, match=r"SIGTERM at step 6 of 12: checkpoint saved.*resume=changed"):
+            train(compose_tiny(tmp_path, f"data.path={rows}", "run.name=changed"))
+    rows.write_text(rows.read_text().replace("five", "six"))
+    with pytest.raises(DataError, match=r"rows.jsonl changed since changed began"):
+        train(compose_tiny(tmp_path, "resume=changed"))
