@@ -6,6 +6,7 @@ import hydra
 
 from loralab.config.load import exit_codes, load_evaluate, register_schemas
 from loralab.config.schema import EvaluateConfig
+from loralab.runs.folder import check_writable
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -16,6 +17,7 @@ def main(config: "DictConfig") -> None:
     """Evaluates one run."""
     with exit_codes(EvaluateConfig):
         settings = load_evaluate(config)
+        check_writable(settings.outputs_dir, "outputs_dir")
         from loralab.training.reevaluate import evaluate_run  # imports torch, which --help need not wait for
 
         evaluate_run(settings)

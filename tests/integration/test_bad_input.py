@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-NO_HUB = {"HF_HUB_OFFLINE": "1"}
+NO_HUB = {"HF_ENDPOINT": "http://127.0.0.1:9"}
 OUTPUTS_KEY = {"train.py": "run.outputs_dir", "evaluate.py": "outputs_dir"}
 MOST_LINES = 6
 

@@ -31,7 +31,9 @@ def test_multirun_makes_one_folder_per_combination(
     runs = sorted(path.parent for path in (tmp_path / "train").glob("*/summary.json"))
     assert len(runs) == 4
     typed = {tuple((run / "overrides.yaml").read_text().splitlines()[:2]) for run in runs}
-    expected = {(f"- lora={rank}", f"- optim.lr={lr}") for rank in ("r8", "r16") for lr in ("0.0002", "0.001")}
+    expected = {
+        (f"- lora={rank}", f"- optim.lr={lr}") for rank in ("r8", "r16") for lr in ("0.0002", "0.001")
+    }
     assert typed == expected
     for run in runs:
         assert json.loads((run / "summary.json").read_text())["step"] == 3

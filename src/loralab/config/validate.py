@@ -13,6 +13,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "model.attention": ("sdpa", "eager", "flash_attention_2"),
     "quant.name": ("nf4", "none"),
     "data.name": ("calls", "file"),
+    "data.format": ("auto", "alpaca", "sharegpt", "openai", "prompt_completion", "text"),
     "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.precision": ("auto", "bf16", "fp32"),
     "objective.name": ("sft",),

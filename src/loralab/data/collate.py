@@ -1,5 +1,6 @@
 """From examples to padded tensors."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -7,6 +8,9 @@ import torch
 from torch import Tensor
 
 from loralab.data.masking import IGNORE_INDEX, Example
+
+PAD_MULTIPLE = 16
+"""Few distinct widths: each new one costs a kernel set-up and memory that the CPU library keeps."""
 
 
 class MicroBatch(NamedTuple):
@@ -33,9 +37,9 @@ class StepBatch(NamedTuple):
 
 
 def pad_examples(examples: Sequence[Example], pad_id: int) -> MicroBatch:
-    """Pads examples on the right to the longest of them."""
+    """Pads examples on the right to the longest of them, rounded up to a multiple of `PAD_MULTIPLE`."""
     longest = max(len(example.input_ids) for example in examples)
-    shape = (len(examples), longest)
+    shape = (len(examples), math.ceil(longest / PAD_MULTIPLE) * PAD_MULTIPLE)
     input_ids = torch.full(shape, pad_id, dtype=torch.long)
     attention_mask = torch.zeros(shape, dtype=torch.long)
     labels = torch.full(shape, IGNORE_INDEX, dtype=torch.long)

@@ -50,7 +50,8 @@ def labels_from_spans(
     """Labels the tokens whose text lies in a supervised span.
 
     White space that a tokenizer glues to the front of a token does not count: a token that holds the
-    space before a span and the span's first word is learned.
+    space before a span and the span's first word is learned. A token without any text of its own (white
+    space whose offsets a tokenizer trims away) is learned between two learned tokens.
 
     Args:
         input_ids: Token ids.
@@ -63,4 +64,11 @@ def labels_from_spans(
         start += len(token) - len(token.lstrip()) if token.strip() else 0
         if any(start < end and low <= start and end <= high for low, high in rendered.spans):
             labels[position] = input_ids[position]
+    learned = [label != IGNORE_INDEX for label in labels]
+    for position, (start, end) in enumerate(offsets):
+        if start < end or position == 0:
+            continue
+        follower = next((at for at in range(position, len(offsets)) if offsets[at][0] < offsets[at][1]), 0)
+        if learned[position - 1] and learned[follower]:
+            labels[position], learned[position] = input_ids[position], True
     return labels

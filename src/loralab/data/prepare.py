@@ -101,11 +101,16 @@ def _load_embedded() -> dict[str, tuple[str, list[Conversation]]]:
 def _load_files(config: DataConfig) -> dict[str, tuple[str, list[Conversation]]]:
     columns = {name: field for name, field in dataclasses.asdict(config.columns).items() if field is not None}
     paths = {"train": config.path, "val": config.val_path, "test": config.test_path}
-    return {
-        split: (path, load_conversations(Path(path), config.format, columns))
-        for split, path in paths.items()
-        if path is not None
-    }
+    loaded = {}
+    for split, path in paths.items():
+        if path is not None:
+            try:
+                loaded[split] = (path, load_conversations(Path(path), config.format, columns))
+            except DataError as error:
+                # The reader speaks of data.path; held-out files have keys of their own.
+                key = "data.path" if split == "train" else f"data.{split}_path"
+                raise DataError(str(error).replace("data.path=", f"{key}=", 1)) from error
+    return loaded
 
 
 def _hold_out(

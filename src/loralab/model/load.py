@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from transformers import (
     AutoConfig,
@@ -71,6 +72,7 @@ def load_config(config: ModelConfig) -> PreTrainedConfig:
         ModelError: The model does not exist, cannot be reached or is not a causal language model.
     """
     location = model_location(config)
+    _check_reachable(config, location)
     try:
         loaded: PreTrainedConfig = AutoConfig.from_pretrained(
             location, revision=config.revision, trust_remote_code=config.trust_remote_code
@@ -78,6 +80,13 @@ def load_config(config: ModelConfig) -> PreTrainedConfig:
         return loaded
     except (OSError, ValueError) as error:
         raise ModelError(_loading_failed(config, location, error)) from error
+
+
+def skeleton(model_config: PreTrainedConfig) -> PreTrainedModel:
+    """Builds the module tree of a model without any weights, to look names and shapes up in."""
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(model_config)
+    return model
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
@@ -148,6 +157,19 @@ def load_base(
         raise ModelError(_loading_failed(config, location, error)) from error
     keep_cpu_gradients(model)
     return model
+
+
+def _check_reachable(config: ModelConfig, location: str) -> None:
+    """Asks the Hub for one file's metadata, once: a download would retry for half a minute."""
+    cached = Path(location).is_dir() or isinstance(
+        try_to_load_from_cache(location, "config.json", revision=config.revision), str
+    )
+    if cached:
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(location, "config.json", revision=config.revision), timeout=10)
+    except Exception as error:  # the HTTP library beneath, and with it its errors, differ between versions
+        raise ModelError(_loading_failed(config, location, error)) from error
 
 
 def _loading_failed(config: ModelConfig, location: str, error: Exception) -> str:

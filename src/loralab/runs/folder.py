@@ -86,22 +86,23 @@ def create_run(outputs_dir: str, command: str, run_id: str) -> RunFolder:
     """Makes the folder `outputs_dir/command/run_id`.
 
     Raises:
-        ConfigError: It exists already or cannot be made.
+        ConfigError: It exists already.
     """
     path = Path(outputs_dir) / command / run_id
     try:
         path.mkdir(parents=True)
     except FileExistsError as error:
-        raise ConfigError(
-            f"{path} exists already. Choose another run.name, or continue with resume={run_id}."
-        ) from error
-    except OSError as error:
-        raise _unwritable(outputs_dir, error) from error
+        again = f", or continue it with resume={run_id}" if command == "train" else ""
+        raise ConfigError(f"{path} exists already. Choose another name{again}.") from error
     return RunFolder(path.absolute())
 
 
-def check_writable(outputs_dir: str) -> None:
+def check_writable(outputs_dir: str, key: str) -> None:
     """Refuses an outputs folder that cannot be written, before any work is done.
+
+    Args:
+        outputs_dir: The folder.
+        key: The config key that names it, for the message.
 
     Raises:
         ConfigError: It cannot be made or written.
@@ -111,7 +112,9 @@ def check_writable(outputs_dir: str) -> None:
         with tempfile.TemporaryFile(dir=outputs_dir):
             pass
     except OSError as error:
-        raise _unwritable(outputs_dir, error) from error
+        raise ConfigError(
+            f"{key}={outputs_dir} cannot be written ({error.strerror}). Choose another folder."
+        ) from error
 
 
 def find_run(outputs_dir: str, reference: str, key: str) -> RunFolder:
@@ -160,9 +163,3 @@ def read_json(path: Path) -> dict[str, Any]:
         return {}
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
-
-
-def _unwritable(outputs_dir: str, error: OSError) -> ConfigError:
-    return ConfigError(
-        f"run.outputs_dir={outputs_dir} cannot be written ({error.strerror}). Choose another folder."
-    )

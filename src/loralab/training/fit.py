@@ -26,7 +26,7 @@ from loralab.model.lora import attach_adapter, count_parameters, save_adapter
 from loralab.modules.base import AdapterModule
 from loralab.modules.registry import MODULES
 from loralab.runs.checkpoint import load_checkpoint
-from loralab.runs.folder import RunFolder, check_writable, read_json
+from loralab.runs.folder import RunFolder, read_json
 from loralab.training.loggers import build_loggers, trim_metrics
 from loralab.training.record import begin_training, close_run, record_comparison, update_summary
 from loralab.training.resume import check_same_data, last_checkpoint, reopen
@@ -56,7 +56,6 @@ def train(config: TrainConfig) -> RunFolder:
         Interrupted: A signal came; the message says how to continue.
     """
     started, console = time.perf_counter(), Console(highlight=False)
-    check_writable(config.run.outputs_dir)
     if config.resume is not None:
         run, config = reopen(config, task_overrides())
         setup = prepare(config)

@@ -14,7 +14,7 @@ from loralab.evaluation.compare import compare
 from loralab.evaluation.tables import print_comparison
 from loralab.model.load import load_base
 from loralab.model.lora import load_adapter
-from loralab.runs.folder import RunFolder, check_writable, find_run
+from loralab.runs.folder import RunFolder, find_run
 from loralab.training.record import begin_evaluation, close_run, record_comparison, update_summary
 from loralab.training.setup import prepare
 
@@ -26,7 +26,6 @@ def evaluate_run(config: EvaluateConfig) -> RunFolder:
         LoralabError: Something the user must change.
     """
     started, console = time.perf_counter(), Console(highlight=False)
-    check_writable(config.outputs_dir)
     trained = find_run(config.outputs_dir, config.run, "run")
     if not (trained.adapter_dir / "adapter_config.json").is_file():
         raise ConfigError(

@@ -9,7 +9,8 @@ from loralab.config.schema import TrainConfig
 from loralab.data.prepare import PreparedData, prepare_data
 from loralab.data.templating import set_chat_template
 from loralab.model.hardware import resolve_device, resolve_dtype
-from loralab.model.load import check_length, load_config, load_tokenizer, quiet_libraries
+from loralab.model.load import check_length, load_config, load_tokenizer, quiet_libraries, skeleton
+from loralab.model.lora import resolve_targets
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ def prepare(config: TrainConfig) -> Setup:
         torch.set_num_threads(config.trainer.threads)
     device = resolve_device(config.trainer.accelerator)
     dtype = resolve_dtype(config.trainer.precision, device)
-    check_length(load_config(config.model), config.data.max_length)
+    model_config = load_config(config.model)
+    check_length(model_config, config.data.max_length)
+    resolve_targets(skeleton(model_config), config.lora.targets)
     tokenizer = load_tokenizer(config.model)
     set_chat_template(tokenizer, config.data.chat_template)
     return Setup(device, dtype, tokenizer, prepare_data(config.data, tokenizer, config.seed))

@@ -183,3 +183,11 @@ def test_pad_equal_to_eos_does_not_hide_the_stop_token(tokenizer: PreTrainedToke
     batch = pad_examples(examples, changed.pad_token_id)
     for row, answer in zip(batch.labels.tolist(), ["Paris.", "one two three four five."], strict=True):
         assert changed.decode([label for label in row if label != -100]) == answer + "<|im_end|>"
+
+
+def test_white_space_with_trimmed_offsets_is_learned_inside_a_turn_only() -> None:
+    # Tokens: "a", a space without offsets, "b", end, a space without offsets, "c"; the span is "a b|".
+    rendered = Rendered("a b| c", ((0, 4),))
+    offsets = [(0, 1), (2, 2), (2, 3), (3, 4), (5, 5), (5, 6)]
+    labels = labels_from_spans([10, 11, 12, 13, 14, 15], offsets, rendered)
+    assert labels == [10, 11, 12, 13, -100, -100]

@@ -39,7 +39,7 @@ def test_a_taken_name_is_refused(tmp_path: Path) -> None:
 def test_a_file_in_the_way_of_the_outputs_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"run.outputs_dir=.*file.* cannot be written"):
-        check_writable(str(tmp_path / "file"))
+        check_writable(str(tmp_path / "file"), "run.outputs_dir")
 
 
 def test_json_is_written_whole(tmp_path: Path) -> None:
