@@ -1,6 +1,7 @@
 """What a user types wrong ends with exit code 2 and a short message that names it and the fix."""
 
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -138,21 +139,39 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def command(repository: Path, tmp_path: Path) -> Command:
-    """Runs one of the commands with its outputs folder inside the test's own."""
+def command(
+    repository: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> Command:
+    """Runs one of the commands with its outputs folder inside the test's own.
+
+    In a process of its own where the environment matters; else in this one, which has imported torch.
+    """
 
     def run(script: str, overrides: Sequence[str], **environment: str) -> subprocess.CompletedProcess[str]:
         outputs = f"{OUTPUTS_KEY[script]}="
         given = any(override.startswith(outputs) for override in overrides)
-        return subprocess.run(
-            [sys.executable, script, *overrides, *([] if given else [f"{outputs}{tmp_path}/outputs"])],
-            cwd=repository,
-            env={**os.environ, "HF_HOME": f"{tmp_path}/hub", **environment},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        arguments = [script, *overrides, *([] if given else [f"{outputs}{tmp_path}/outputs"])]
+        if environment:
+            return subprocess.run(
+                [sys.executable, *arguments],
+                cwd=repository,
+                env={**os.environ, "HF_HOME": f"{tmp_path}/hub", **environment},
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+        monkeypatch.chdir(repository)
+        monkeypatch.setattr(sys, "argv", arguments)
+        try:
+            runpy.run_path(script, run_name="__main__")
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return subprocess.CompletedProcess(arguments, code, *capfd.readouterr())
 
     return run
 
@@ -209,7 +228,7 @@ def test_train_refuses_the_name_of_another_run_and_leaves_that_run_alone(
 
     result = command("train.py", [*overrides, "run.name=mine"])
 
-    assert_refused(result, ["mine exists already.", "Choose another run.name", "resume=mine"])
+    assert_refused(result, ["mine exists already.", "Choose another name", "resume=mine"])
     assert run_folders(tmp_path / "outputs") == [other]
     assert [path.name for path in other.iterdir()] == ["config.yaml"]
     assert (other / "config.yaml").read_text() == "seed: 7\n"
