@@ -21,6 +21,7 @@ from loralab.config.load import (
 )
 from loralab.config.schema import EvaluateConfig, TrainConfig
 from loralab.config.validate import CHOICES, RULES
+from loralab.data.formats.registry import FORMATS
 from loralab.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -106,6 +107,7 @@ UNKNOWN_CHOICES = {
     "model.attention": ("sdpaa", "sdpa"),
     "quant.name": ("nf5", "nf4"),
     "data.name": ("flie", "file"),
+    "data.format": ("alpacca", "alpaca"),
     "trainer.accelerator": ("gup", "gpu"),
     "trainer.precision": ("bf17", "bf16"),
     "objective.name": ("sfft", "sft"),
@@ -174,7 +176,17 @@ def test_the_defaults_are_the_embedded_model_and_task_in_4_bits() -> None:
 
     assert (config.model.name, config.model.path) == ("smollm2_135m", None)
     assert (config.data.name, config.quant.name) == ("calls", "nf4")
-    assert (config.lora.r, config.lora.alpha) == (16, 32.0)
+    assert (config.lora.r, config.lora.alpha) == (8, 16.0)
+    assert config.optim.lr == 2e-3
+
+
+def test_a_model_of_the_users_own_has_its_own_name_and_a_careful_rate() -> None:
+    config = train_config("model.path=models/my-llama")
+
+    assert config.model.name == "my-llama"
+    assert config.optim.lr == 2e-4
+    assert train_config("model.path=models/my-llama", "optim.lr=1e-5").optim.lr == 1e-5
+    assert train_config("model=llama3_8b").optim.lr == 2e-4
 
 
 def test_model_and_rank_are_chosen_from_groups() -> None:
@@ -287,6 +299,7 @@ def test_values_that_do_not_go_together_are_refused(overrides: list[str], fragme
 def test_every_rule_is_tried_here() -> None:
     assert set(OUT_OF_RANGE) == set(AT_THE_EDGE) == set(RULES)
     assert set(UNKNOWN_CHOICES) == set(CHOICES)
+    assert {"auto", *FORMATS} == set(CHOICES["data.format"])
 
 
 def test_every_rule_is_about_a_key_of_the_schema() -> None:

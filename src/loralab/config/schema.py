@@ -1,7 +1,12 @@
 """One dataclass per configuration group; Hydra checks every YAML file and override against them."""
 
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
+
+EMBEDDED_MODEL = "smollm2_135m"
+DEFAULT_LR = 2e-4
+EMBEDDED_LR = 2e-3
 
 
 @dataclass
@@ -18,7 +23,7 @@ class RunConfig:
 class ModelConfig:
     """The base model."""
 
-    name: str = "smollm2_135m"
+    name: str = EMBEDDED_MODEL
     """Short name used in run ids and tables."""
     path: str | None = None
     """A folder, a GGUF file or a Hub name; null takes the embedded SmolLM2-135M-Instruct."""
@@ -28,6 +33,11 @@ class ModelConfig:
     """Attention implementation of transformers: sdpa, eager or flash_attention_2 (GPU only)."""
     trust_remote_code: bool = False
     """Whether code that comes with a Hub model may run."""
+
+    def __post_init__(self) -> None:
+        """Names a model of the user's own after its folder, not after the preset that it replaces."""
+        if self.path is not None and self.name == EMBEDDED_MODEL:
+            self.name = PurePath(self.path).name
 
 
 @dataclass
@@ -113,11 +123,11 @@ class TrainerConfig:
     """auto (a GPU where there is one), cpu or gpu."""
     precision: str = "auto"
     """Compute dtype: bf16, fp32, or auto (bf16 where the hardware multiplies it natively)."""
-    epochs: float = 1.0
+    epochs: float = 2.0
     """Passes over the training rows; above 0."""
     max_steps: int | None = None
     """Optimizer steps; null follows `epochs`."""
-    batch_size: int = 8
+    batch_size: int = 4
     """Examples per micro-batch."""
     accumulation: int = 1
     """Micro-batches per optimizer step; a step sees batch_size x accumulation examples."""
@@ -145,9 +155,9 @@ class OptimConfig:
 
     name: str = "adamw"
     """adamw (arXiv:1711.05101)."""
-    lr: float = 2e-4
-    """Peak learning rate; above 0, at most 1."""
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    lr: float | None = None
+    """Peak learning rate, above 0, at most 1; null takes 2e-4, or 2e-3 for the small embedded model."""
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.99])
     """Decay rates of the first and second moment; each at least 0 and below 1."""
     eps: float = 1e-8
     """Added to the root of the second moment; above 0."""
@@ -227,6 +237,11 @@ class TrainConfig:
     """Seed of data order, adapter initialisation and dropout; 0 or more."""
     resume: str | None = None
     """Run id or folder of a stopped run to continue."""
+
+    def __post_init__(self) -> None:
+        """Fills in the learning rate where it is null."""
+        if self.optim.lr is None:
+            self.optim.lr = EMBEDDED_LR if self.model.path is None else DEFAULT_LR
 
 
 @dataclass

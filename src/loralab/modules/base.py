@@ -33,7 +33,9 @@ class AdapterModule(pl.LightningModule):
         self.automatic_optimization = False
         self.model = model
         self.plan = plan
+        assert config.optim.lr is not None, "TrainConfig fills it in"
         self.config = config
+        self.peak_lr = config.optim.lr
         self.masters = MasterWeights(trainable(model), dtype)
         self.finished_steps = 0
         self.val_loss = float("nan")
@@ -45,12 +47,12 @@ class AdapterModule(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Builds the optimizer over the float32 masters."""
-        return build_optimizer(self.masters.parameters(), self.config.optim)
+        return build_optimizer(self.masters.parameters(), self.config.optim, self.peak_lr)
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> dict[str, Any]:
         """Takes one optimizer step and returns its metrics, still on the device."""
         optimizer = cast(LightningOptimizer, self.optimizers())
-        lr = self.config.optim.lr * lr_factor(batch.step, self.plan.total_steps, self.config.schedule)
+        lr = self.peak_lr * lr_factor(batch.step, self.plan.total_steps, self.config.schedule)
         for group in optimizer.param_groups:
             group["lr"] = lr
         loss = torch.zeros((), device=self.device)

@@ -8,11 +8,11 @@ from torch import nn
 from loralab.config.schema import OptimConfig
 
 
-def _adamw(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.optim.Optimizer:
+def _adamw(parameters: Iterable[nn.Parameter], config: OptimConfig, lr: float) -> torch.optim.Optimizer:
     first, second = config.betas
     return torch.optim.AdamW(
         parameters,
-        lr=config.lr,
+        lr=lr,
         betas=(first, second),
         eps=config.eps,
         weight_decay=config.weight_decay,
@@ -20,12 +20,14 @@ def _adamw(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.opt
     )
 
 
-OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], OptimConfig], torch.optim.Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], OptimConfig, float], torch.optim.Optimizer]] = {
     "adamw": _adamw
 }
 """Builders by `optim.name`."""
 
 
-def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.optim.Optimizer:
-    """Builds the optimizer that `config.name` names over float32 parameters."""
-    return OPTIMIZERS[config.name](parameters, config)
+def build_optimizer(
+    parameters: Iterable[nn.Parameter], config: OptimConfig, lr: float
+) -> torch.optim.Optimizer:
+    """Builds the optimizer that `config.name` names over float32 parameters; `lr` is its first rate."""
+    return OPTIMIZERS[config.name](parameters, config, lr)

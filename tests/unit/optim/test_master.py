@@ -41,7 +41,7 @@ def test_state_comes_back_and_is_published() -> None:
 def test_adamw_first_step_by_hand() -> None:
     # Step 1 of AdamW: w <- w (1 - lr wd) - lr g / (|g| + eps); with w=1, g=0.5, lr=0.1, wd=0.5: 0.95 - 0.1
     weight = torch.nn.Parameter(torch.ones(1))
-    optimizer = build_optimizer([weight], OptimConfig(lr=0.1, weight_decay=0.5))
+    optimizer = build_optimizer([weight], OptimConfig(weight_decay=0.5), lr=0.1)
     weight.grad = torch.tensor([0.5])
     optimizer.step()
     assert weight.item() == pytest.approx(0.85, abs=1e-6)

@@ -15,7 +15,8 @@ The three splits share the schema and nothing else:
   symbols, the month names, and the rooms, devices and lists of `slots.CLOSED_VALUES`.
 
 The train split asks for every call in 50 phrasings, two rows each, with the slots in varied order, and uses
-no free text twice; only the names of people occur in two calls.
+no free text twice; only the names of people occur in two calls. About half of its names and texts hold an
+invented word, and some requests stand between remarks (`augmentation`); the other splits have neither.
 
 Conventions that the train rows show: a slot value never starts with an article, never ends with a full stop
 and never includes quotation marks; `to` or `that` before a task or a message is not part of it.
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from loralab.data.calls import slots
+from loralab.data.calls.augmentation import add_remarks, vary_filling
 from loralab.data.calls.heldout_templates import TEST_TEMPLATES, VALIDATION_TEMPLATES
 from loralab.data.calls.train_templates import TRAIN_TEMPLATES
 
@@ -123,7 +125,11 @@ def _call_pairs(call: str, split: str, num_rows: int) -> list[tuple[str, str]]:
         if len(pairs) == num_rows:
             break
         filling = next(fillings)
-        pairs.setdefault(template.format_map(filling), _answer(call, filling))
+        if split == "train":
+            kinds = {key: kind for (owner, key), kind in _OPEN_KINDS.items() if owner == call}
+            filling = vary_filling(filling, kinds, rng)
+        request = template.format_map(filling)
+        pairs.setdefault(add_remarks(request, rng) if split == "train" else request, _answer(call, filling))
     return list(pairs.items())
 
 
