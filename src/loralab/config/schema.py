@@ -211,7 +211,7 @@ class EvalConfig:
     """Test rows to compare on, from the front of the split."""
     max_new_tokens: int | None = None
     """Longest generated answer; null takes the longest reference plus a quarter, at most 256 tokens."""
-    batch_size: int = 32
+    batch_size: int = 64
     """Prompts generated at once."""
     samples: int = 5
     """Prompts shown side by side."""
