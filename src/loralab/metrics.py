@@ -1,5 +1,7 @@
 """The name of every metric, defined once: `stage/name_unit`."""
 
+import math
+
 TRAIN_LOSS = "train/loss"
 """Mean negative log likelihood of the supervised tokens of a step, in nats."""
 TRAIN_LR = "train/lr"
@@ -27,8 +29,16 @@ BASE_TEST_EXACT_MATCH = "base/test_exact_match"
 MEMORY_RSS_GIB = "memory/rss_gib"
 """Resident memory of the process."""
 MEMORY_PEAK_GIB = "memory/peak_gib"
-"""Peak so far: of allocated GPU memory on a GPU, else of resident memory."""
+"""Peak so far: of allocated GPU memory on a GPU, else of resident memory of the process."""
 TRAINABLE_PARAMS = "model/trainable_params"
 """Numbers that train."""
 TOTAL_PARAMS = "model/total_params"
 """Numbers of the adapted model, 4-bit weights counted unpacked."""
+
+
+def perplexity(nll: float) -> float:
+    """Returns exp(nll), the perplexity of a mean negative log likelihood; infinity where that overflows."""
+    try:
+        return math.exp(nll)
+    except OverflowError:
+        return math.inf

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.core.hydra_config import HydraConfig
 
 NO_HUB = {"HF_ENDPOINT": "http://127.0.0.1:9"}
 OUTPUTS_KEY = {"train.py": "run.outputs_dir", "evaluate.py": "outputs_dir"}
@@ -171,6 +172,8 @@ def command(
             code = 0
         except SystemExit as end:
             code = int(end.code or 0)
+        finally:
+            HydraConfig.instance().cfg = None
         return subprocess.CompletedProcess(arguments, code, *capfd.readouterr())
 
     return run
@@ -228,7 +231,7 @@ def test_train_refuses_the_name_of_another_run_and_leaves_that_run_alone(
 
     result = command("train.py", [*overrides, "run.name=mine"])
 
-    assert_refused(result, ["mine exists already.", "Choose another name", "resume=mine"])
+    assert_refused(result, ["mine exists already.", "Choose another name", "/mine"])
     assert run_folders(tmp_path / "outputs") == [other]
     assert [path.name for path in other.iterdir()] == ["config.yaml"]
     assert (other / "config.yaml").read_text() == "seed: 7\n"
@@ -253,7 +256,7 @@ def test_evaluate_refuses_a_run_without_an_adapter(command: Command, tmp_path: P
 
     result = command("evaluate.py", ["run=half"])
 
-    assert_refused(result, ["run=half has no adapter yet.", "python train.py resume=half"])
+    assert_refused(result, ["run=half has no adapter yet.", f"python train.py resume={tmp_path}"])
 
 
 @pytest.mark.parametrize(("script", "words"), [

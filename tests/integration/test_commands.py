@@ -58,7 +58,7 @@ def test_an_interrupt_exits_with_130_and_resume_finishes(
     os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "python train.py resume=long" in errors
+    assert f"python train.py resume={tmp_path}/train/long" in errors
     assert "Traceback" not in errors
     assert json.loads((tmp_path / "train" / "long" / "summary.json").read_text())["status"] == "interrupted"
     refused = subprocess.run(

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from loralab.config.load import to_yaml
 from loralab.config.schema import TrainConfig
 from loralab.errors import ConfigError, DataError, Interrupted
 from loralab.modules.sft import SFTModule
-from loralab.runs.folder import RunFolder
+from loralab.runs.folder import RunFolder, create_run
 from loralab.training.fit import train
+from loralab.training.resume import reopen
 
 TIMES = {"train/tokens_per_s", "memory/rss_gib", "memory/peak_gib"}
 DROPOUT = "lora.dropout=0.2"
@@ -122,8 +124,104 @@ def test_changed_rows_are_refused(
     rows.write_text(rows_file.read_text())
     with monkeypatch.context() as patch:
         stop_at(patch, 5, send(signal.SIGTERM))
-        with pytest.raises(Interrupted, match=r"SIGTERM at step 6 of 12: checkpoint saved.*resume=changed"):
+        with pytest.raises(
+            Interrupted, match=r"SIGTERM at step 6 of 12: checkpoint saved.*resume=/.*/changed"
+        ):
             train(compose_tiny(tmp_path, f"data.path={rows}", "run.name=changed"))
     rows.write_text(rows.read_text().replace("five", "six"))
     with pytest.raises(DataError, match=r"rows.jsonl changed since changed began"):
         train(compose_tiny(tmp_path, "resume=changed"))
+
+
+def test_a_crash_in_a_validation_repeats_that_validation(
+    compose_tiny: Callable[..., TrainConfig],
+    tmp_path: Path,
+    undisturbed: RunFolder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def validation_step(self: SFTModule, batch: Any, batch_idx: int) -> None:
+        if self.finished_steps == 8:
+            crash()
+        original(self, batch, batch_idx)
+
+    original = SFTModule.validation_step
+    with monkeypatch.context() as patch:
+        patch.setattr(SFTModule, "validation_step", validation_step)
+        with pytest.raises(Crash):
+            train(compose_tiny(tmp_path, DROPOUT, "run.name=stopped", "callbacks.checkpoint_every=1"))
+    train(compose_tiny(tmp_path, "resume=stopped"))
+    run = RunFolder(tmp_path / "train" / "stopped")
+    assert logged(run) == logged(undisturbed)
+
+
+def test_a_signal_in_the_comparison_stops_the_run_and_resume_finishes_it(
+    compose_tiny: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("loralab.training.fit.compare", lambda *args: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Interrupted, match=r"SIGTERM. Continue with: python train.py resume=/.*/cut"):
+            train(compose_tiny(tmp_path, "run.name=cut", "trainer.max_steps=4"))
+    run = train(compose_tiny(tmp_path, "resume=cut"))
+    summary = json.loads(run.summary_path.read_text())
+    assert summary["status"] == "completed"
+    assert summary["test/perplexity"] < summary["base/test_perplexity"]
+
+
+def test_a_damaged_checkpoint_is_noticed_and_the_best_one_taken(
+    compose_tiny: Callable[..., TrainConfig],
+    tmp_path: Path,
+    undisturbed: RunFolder,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(patch, 6, crash)
+        with pytest.raises(Crash):
+            train(compose_tiny(tmp_path, DROPOUT, "run.name=stopped"))
+    run = RunFolder(tmp_path / "train" / "stopped")
+    (run.checkpoints_dir / "last" / "trainer_state.pt").write_bytes(b"")
+    capfd.readouterr()
+    train(compose_tiny(tmp_path, "resume=stopped"))
+    printed = capfd.readouterr().out
+    assert "trainer_state.pt is damaged" in printed
+    assert "checkpoints/best" in printed
+    assert logged(run) == logged(undisturbed)
+
+
+def test_a_diverged_run_stops_with_advice_and_never_becomes_best(
+    compose_tiny: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = SFTModule.loss_sum
+
+    def loss_sum(self: SFTModule, batch: Any) -> Any:
+        loss, num_tokens = original(self, batch)
+        return (loss * float("nan") if self.finished_steps >= 6 else loss), num_tokens
+
+    monkeypatch.setattr(SFTModule, "loss_sum", loss_sum)
+    with pytest.raises(ConfigError, match=r"loss is nan after step 8.*optim.lr=0.005. Use a lower rate"):
+        train(compose_tiny(tmp_path, "run.name=nan"))
+    progress = tmp_path / "train" / "nan" / "checkpoints" / "best" / "progress.json"
+    assert json.loads(progress.read_text())["step"] == 4
+
+
+@pytest.mark.parametrize(
+    ("typed", "batch_size", "log_every"),
+    [
+        (["resume=r"], 2, 3),
+        (["resume=r", "eval.batch_size=7"], 7, 3),
+        (["resume=r", "callbacks=quiet"], 2, 5),
+    ],
+)
+def test_resume_keeps_the_runs_own_settings_unless_typed(
+    compose_tiny: Callable[..., TrainConfig],
+    tmp_path: Path,
+    typed: list[str],
+    batch_size: int,
+    log_every: int,
+) -> None:
+    run = create_run(str(tmp_path), "train", "r")
+    before = compose_tiny(tmp_path, "eval.batch_size=2", "callbacks.log_every=3")
+    run.config_path.write_text(to_yaml(before))
+    now = compose_tiny(tmp_path, *typed)
+    _, config = reopen(now, typed)
+    assert (config.eval.batch_size, config.callbacks.log_every) == (batch_size, log_every)

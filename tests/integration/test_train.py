@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from loralab.config.schema import EvaluateConfig, TrainConfig
+from loralab.errors import DataError
 from loralab.runs.folder import RunFolder
 from loralab.training.fit import train
 from loralab.training.reevaluate import evaluate_run
@@ -157,6 +158,17 @@ def test_evaluate_gives_the_same_numbers(run: RunFolder, outputs_dir: Path) -> N
     assert read_lines(again.predictions_path) == read_lines(run.predictions_path)
     assert read(again.manifest_path)["parent_run"] == "tiny"
     assert again.path == outputs_dir / "evaluate" / "again"
+
+
+def test_evaluate_refuses_rows_that_changed(
+    compose_tiny: Callable[..., TrainConfig], rows_file: Path, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(rows_file.read_text())
+    train(compose_tiny(tmp_path, f"data.path={rows}", "trainer.max_steps=1", "eval=none", "run.name=was"))
+    rows.write_text(rows_file.read_text() + '{"prompt": "one", "completion": "more"}\n')
+    with pytest.raises(DataError, match=r"rows.jsonl changed since was began"):
+        evaluate_run(EvaluateConfig(run="was", outputs_dir=str(tmp_path)))
 
 
 def test_text_rows_train_and_are_compared_by_perplexity_alone(

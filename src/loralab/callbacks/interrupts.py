@@ -1,6 +1,8 @@
 """Signals end a run cleanly: after the step, with a checkpoint."""
 
+import contextlib
 import signal
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -10,8 +12,24 @@ from loralab.callbacks.checkpoints import Checkpoints
 from loralab.callbacks.recorder import Recorder
 from loralab.errors import Interrupted
 from loralab.modules.base import AdapterModule
+from loralab.runs.folder import RunFolder, resume_command
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+@contextlib.contextmanager
+def interruptible(run: RunFolder) -> Iterator[None]:
+    """Turns signals into `Interrupted` while a run loads, validates or compares; training has its own way."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(f"{signal.Signals(number).name}. Continue with: {resume_command(run)}")
+
+    previous = {number: signal.signal(number, stop) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 class Interrupts(pl.Callback):
@@ -39,8 +57,10 @@ class Interrupts(pl.Callback):
             self._stop_if_asked(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Gives the signals back."""
+        """Gives the signals back; one that came in the last step stops the run before the comparison."""
         self._restore()
+        if self.received is not None:
+            raise Interrupted(f"{self.received.name} after the last step. {self._advice()}")
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
@@ -64,7 +84,7 @@ class Interrupts(pl.Callback):
         )
 
     def _advice(self) -> str:
-        return f"Continue with: python train.py resume={self.checkpoints.run.run_id}"
+        return f"Continue with: {resume_command(self.checkpoints.run)}"
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():

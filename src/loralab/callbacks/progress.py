@@ -51,8 +51,10 @@ class ProgressLine(pl.Callback):
             f"step {step:>{len(str(total))}}/{total}  val loss {pl_module.val_loss:.4f}  {self._figures()}"
         )
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: AdapterModule) -> None:  # type: ignore[override]
         """Closes the bar."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=pl_module.finished_steps)
         self._close()
 
     def on_exception(

@@ -1,16 +1,23 @@
 """Writes every step's metrics to the loggers without making the device wait for each step."""
 
-import math
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
 
 from loralab import metrics
-from loralab.callbacks.memory import peak_gib, rss_gib
 from loralab.data.collate import StepBatch
 from loralab.modules.base import AdapterModule
+from loralab.runs.memory import peak_gib, rss_gib
+
+
+class StepCounts(NamedTuple):
+    """What a line of metrics needs of a step's batch, without its tensors."""
+
+    step: int
+    tokens: int
+    supervised_tokens: int
 
 
 class Recorder(pl.Callback):
@@ -23,7 +30,7 @@ class Recorder(pl.Callback):
         self.supervised_tokens = 0
         self.train_s = 0.0
         self.latest: dict[str, float] = {}
-        self._waiting: list[tuple[StepBatch, dict[str, Any]]] = []
+        self._waiting: list[tuple[StepCounts, dict[str, Any]]] = []
         self._since = 0.0
 
     def state_dict(self) -> dict[str, Any]:
@@ -45,7 +52,7 @@ class Recorder(pl.Callback):
         """Writes the validation loss and starts the clock again: validation is not training time."""
         loss = pl_module.val_loss
         self.write(trainer, pl_module.finished_steps, {
-            metrics.VAL_LOSS: loss, metrics.VAL_PERPLEXITY: math.exp(loss)
+            metrics.VAL_LOSS: loss, metrics.VAL_PERPLEXITY: metrics.perplexity(loss)
         })  # fmt: skip
         self._since = time.perf_counter()
 
@@ -58,7 +65,7 @@ class Recorder(pl.Callback):
         batch_idx: int,
     ) -> None:
         """Keeps a step's metrics; flushes when enough steps are waiting or a validation is due."""
-        self._waiting.append((batch, outputs))
+        self._waiting.append((StepCounts(batch.step, batch.tokens, batch.supervised_tokens), outputs))
         due = pl_module.plan.next_validation(batch.step) == pl_module.finished_steps
         if len(self._waiting) >= self.log_every or due:
             self.flush(trainer, pl_module)

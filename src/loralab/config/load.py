@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
@@ -69,7 +70,7 @@ def read_yaml(path: Path, schema: type[Config]) -> Config:
         return cast(Config, OmegaConf.to_object(merged))
     except FileNotFoundError as error:
         raise ConfigError(f"{path} is missing: the folder is not a run of loralab.") from error
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read: {_first_line(error)}") from error
 
 

@@ -183,8 +183,8 @@ class CallbacksConfig:
 
     progress: bool = True
     """Show the progress line in the terminal."""
-    log_every: int = 1
-    """Write metrics every so many optimizer steps."""
+    log_every: int = 5
+    """Fetch and write metrics, a line for each step, every so many optimizer steps."""
     checkpoint_every: int | None = None
     """Save `last` every so many steps; null saves it at each validation. Best is saved at validation."""
 
@@ -260,3 +260,5 @@ class EvaluateConfig:
     """Test rows to compare on."""
     max_new_tokens: int | None = None
     """Longest generated answer in tokens."""
+    batch_size: int | None = None
+    """Prompts generated at once."""

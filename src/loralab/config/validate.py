@@ -93,7 +93,9 @@ def validate_evaluate(config: EvaluateConfig) -> None:
     Raises:
         ConfigError: One message that lists every fault.
     """
-    faults = list(_out_of_range(config, {"max_examples": at_least(1), "max_new_tokens": at_least(1)}))
+    faults = list(
+        _out_of_range(config, dict.fromkeys(("max_examples", "max_new_tokens", "batch_size"), at_least(1)))
+    )
     accelerators = CHOICES["trainer.accelerator"]
     if config.accelerator is not None and config.accelerator not in accelerators:
         faults.append(_unknown("accelerator", config.accelerator, accelerators))

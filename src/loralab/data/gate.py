@@ -19,14 +19,23 @@ class Ledger:
     """What became of the rows of a split; lengths are in tokens."""
 
     rows: int
+    """Rows read."""
     kept: int
+    """Rows trained or measured on."""
     truncated: int
+    """Rows kept in part."""
     dropped: int
+    """Rows left out for their length."""
     tokens: int
+    """Tokens of the kept rows."""
     supervised_tokens: int
+    """Tokens of the kept rows that are learned."""
     supervised_tokens_lost: int
+    """Tokens that would have been learned in what was cut or dropped."""
     length_p50: float
+    """Median length of the kept rows."""
     length_max: int
+    """Length of the longest kept row."""
 
 
 def drop_over_length(

@@ -2,9 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class StepPlan:
     def rows(self, step: int) -> list[int]:
         """The rows of a step, counted from 0."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng((self.seed, epoch)).permutation(self.num_examples)
+        order = _epoch_order(self.num_examples, self.seed, epoch)
         chosen = order[place * self.examples_per_step : (place + 1) * self.examples_per_step]
         return [int(row) for row in chosen]
+
+
+@lru_cache(maxsize=1)
+def _epoch_order(num_examples: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.default_rng((seed, epoch)).permutation(num_examples)

@@ -39,7 +39,10 @@ def set_chat_template(tokenizer: PreTrainedTokenizerBase, template: str | None) 
         if not path.is_file():
             known = ", ".join(BUNDLED)
             raise ModelError(f"data.chat_template={template!r} is neither a file nor one of: {known}.")
-        tokenizer.chat_template = path.read_text()
+        try:
+            tokenizer.chat_template = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(f"data.chat_template={template!r} cannot be read: {error}") from error
     if not tokenizer.chat_template:
         raise ModelError(
             "the tokenizer has no chat template. Use an instruct model, or data.chat_template=chatml, "
@@ -52,15 +55,28 @@ def apply_template(
 ) -> str:
     """Renders turns with the tokenizer's chat template, exactly as at inference.
 
+    A template without a place for a system prompt (Gemma 2) gets it at the head of the first user turn.
+
     Raises:
-        DataError: The template refuses the turns, for instance a system prompt it has no place for.
+        DataError: The template refuses the turns.
     """
     turns = [{"role": message.role, "content": message.content} for message in messages]
+
+    def apply(chat: list[dict[str, str]]) -> str:
+        return str(
+            tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=generation_prompt)
+        )
+
     try:
-        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation_prompt)
+        try:
+            return apply(turns)
+        except TemplateError:
+            if [turn["role"] for turn in turns[:2]] != ["system", "user"]:
+                raise
+            first = {"role": "user", "content": f"{turns[0]['content']}\n\n{turns[1]['content']}"}
+            return apply([first, *turns[2:]])
     except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
         raise DataError(f"the chat template refuses these turns: {error}") from error
-    return str(text)
 
 
 def render(tokenizer: PreTrainedTokenizerBase, conversation: Conversation) -> Rendered:

@@ -17,10 +17,9 @@ from loralab.data.masking import IGNORE_INDEX, Example
 from loralab.data.templating import apply_template
 from loralab.evaluation.generation import GenerationSettings, generate_responses
 from loralab.evaluation.matching import exact_match
-from loralab.evaluation.perplexity import mean_nll, perplexity
+from loralab.evaluation.perplexity import mean_nll
 
 GENERATION_CAP = 256
-SHOWN_ROLE = "user"
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,9 @@ def compare(
     """
     chosen = list(examples[: config.max_examples])
     batches = eval_batches(chosen, config.batch_size, tokenizer.pad_token_id)
-    tuned_perplexity = perplexity(mean_nll(model, batches))
+    tuned_perplexity = metrics.perplexity(mean_nll(model, batches))
     with model.disable_adapter():
-        base_perplexity = perplexity(mean_nll(model, batches))
+        base_perplexity = metrics.perplexity(mean_nll(model, batches))
     chats = [example for example in chosen if not example.conversation.is_text]
     predictions = _answers(model, tokenizer, chats, config, console) if chats else []
     return Comparison(
@@ -100,6 +99,9 @@ def _answers(
         tuned = generate_responses(model, tokenizer, prompts, settings, advance)
         with model.disable_adapter():
             base = generate_responses(model, tokenizer, prompts, settings, advance)
+    prefixes = [_template_prefix(tokenizer, example) for example in examples]
+    tuned = [answer.removeprefix(prefix) for answer, prefix in zip(tuned, prefixes, strict=True)]
+    base = [answer.removeprefix(prefix) for answer, prefix in zip(base, prefixes, strict=True)]
     return [
         {
             "prompt": _shown_prompt(item.prompt[-1:] or item.messages),
@@ -111,6 +113,17 @@ def _answers(
         }
         for item, base_answer, tuned_answer in zip(conversations, base, tuned, strict=True)
     ]
+
+
+def _template_prefix(tokenizer: PreTrainedTokenizerBase, example: Example) -> str:
+    """What the template puts between the generation prompt and the answer, such as an empty thought."""
+    start = len(example.labels)
+    while start > 0 and example.labels[start - 1] == IGNORE_INDEX:
+        start -= 1
+    while start > 0 and example.labels[start - 1] != IGNORE_INDEX:
+        start -= 1
+    learned = str(tokenizer.decode(example.input_ids[start:], skip_special_tokens=True))
+    return learned[: max(0, learned.find(example.conversation.response.strip()))]
 
 
 def _shown_prompt(messages: Sequence[Any]) -> str:

@@ -1,6 +1,5 @@
 """Negative log likelihood of response tokens."""
 
-import math
 from collections.abc import Iterable
 
 import torch
@@ -31,11 +30,3 @@ def mean_nll(model: PeftModel, batches: Iterable[MicroBatch]) -> float:
         total += float(cross_entropy_sum(hidden, targets, project))
         num_tokens += len(targets)
     return total / num_tokens
-
-
-def perplexity(nll: float) -> float:
-    """Returns exp(nll); infinity where that overflows."""
-    try:
-        return math.exp(nll)
-    except OverflowError:
-        return math.inf

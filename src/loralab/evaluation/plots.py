@@ -117,7 +117,7 @@ PLOTS: dict[str, PlotSpec] = {
         PlotSpec(
             "throughput",
             "Throughput",
-            "Tokens trained on per second; dips are pauses to validate or save.",
+            "Tokens trained on per second; dips are pauses to save.",
             "tokens per second",
             (Curve(metrics.TRAIN_TOKENS_PER_S, "throughput", "smoothed"),),
             from_zero=True,

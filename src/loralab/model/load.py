@@ -9,6 +9,7 @@ import torch
 import transformers
 from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from lightning.fabric.utilities.warnings import PossibleUserWarning
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -69,7 +70,7 @@ def load_config(config: ModelConfig) -> PreTrainedConfig:
     """Reads a model's architecture; no weights.
 
     Raises:
-        ModelError: The model does not exist, cannot be reached or is not a causal language model.
+        ModelError: The model does not exist or cannot be reached.
     """
     location = model_location(config)
     _check_reachable(config, location)
@@ -82,21 +83,32 @@ def load_config(config: ModelConfig) -> PreTrainedConfig:
         raise ModelError(_loading_failed(config, location, error)) from error
 
 
-def skeleton(model_config: PreTrainedConfig) -> PreTrainedModel:
-    """Builds the module tree of a model without any weights, to look names and shapes up in."""
-    with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(model_config)
+def skeleton(config: ModelConfig, model_config: PreTrainedConfig) -> PreTrainedModel:
+    """Builds the module tree of a model without any weights, to look names and shapes up in.
+
+    Raises:
+        ModelError: It is not a causal language model.
+    """
+    try:
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(
+                model_config, trust_remote_code=config.trust_remote_code
+            )
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(
+            f"model={config.name} is not a causal language model that can be built: {_first_line(error)}"
+        ) from error
     return model
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """Loads the tokenizer that belongs to a model and gives it a padding token.
 
-    The padding token never touches the end-of-sequence token: labels come from spans, so even a shared
-    one hides nothing from the loss.
+    Labels come from spans, so a padding token that is the end-of-sequence token hides nothing from the loss.
 
     Raises:
-        ModelError: It cannot be loaded, or it is not a fast tokenizer, which character spans need.
+        ModelError: It cannot be loaded, is not a fast tokenizer, which character spans need, or has no
+            token to pad with.
     """
     location = model_location(config)
     try:
@@ -109,6 +121,8 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
         raise ModelError(f"{location} has no fast tokenizer (tokenizer.json), which label spans need.")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        raise ModelError(f"{location} has no padding, unknown or end-of-sequence token to pad with.")
     return tokenizer
 
 
@@ -153,7 +167,7 @@ def load_base(
             quantization_config=quantization_config(quant, dtype),
             device_map={"": device},
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise ModelError(_loading_failed(config, location, error)) from error
     keep_cpu_gradients(model)
     return model
@@ -173,11 +187,14 @@ def _check_reachable(config: ModelConfig, location: str) -> None:
 
 
 def _loading_failed(config: ModelConfig, location: str, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0]
     if Path(location).is_dir():
-        return f"{location} cannot be loaded: {reason}"
+        return f"{location} cannot be loaded: {_first_line(error)}"
     return (
         f"model={config.name} needs {location!r} from the Hugging Face Hub, which has no such model, does "
         "not let this account read it, or cannot be reached. Check the name and the network, log in with "
-        "`hf auth login`, or give a folder with model.path=DIR."
+        f"`hf auth login`, or give a folder with model.path=DIR. ({_first_line(error)})"
     )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

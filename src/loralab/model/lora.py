@@ -33,6 +33,8 @@ def resolve_targets(model: PreTrainedModel, targets: str | list[str]) -> list[st
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and module is not head
     }
+    if not names:
+        raise ConfigError(f"{type(model).__name__} has no linear layers that an adapter can be put on.")
     if targets == ALL_LINEAR:
         return sorted(names)
     wanted = [targets] if isinstance(targets, str) else targets

@@ -39,7 +39,9 @@ class AdapterModule(pl.LightningModule):
         self.masters = MasterWeights(trainable(model), dtype)
         self.finished_steps = 0
         self.val_loss = float("nan")
-        self._val_sum, self._val_tokens = SumMetric(), SumMetric()
+        # The default strategy drops NaN: a diverged model would have a perfect loss.
+        self._val_sum = SumMetric(nan_strategy="disable")
+        self._val_tokens = SumMetric(nan_strategy="disable")
 
     def loss_sum(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
         """Returns the summed loss of a micro-batch and the number of tokens it sums over."""

@@ -72,7 +72,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             raise DataError(f"{folder / name} is damaged: it differs from its checksum.")
     return Checkpoint(
         weights=load_file(folder / WEIGHTS),
-        state=torch.load(folder / STATE, weights_only=True),
+        state=torch.load(folder / STATE, weights_only=True, map_location="cpu"),
         progress=json.loads((folder / PROGRESS).read_text()),
     )
 

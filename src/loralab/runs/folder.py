@@ -92,7 +92,11 @@ def create_run(outputs_dir: str, command: str, run_id: str) -> RunFolder:
     try:
         path.mkdir(parents=True)
     except FileExistsError as error:
-        again = f", or continue it with resume={run_id}" if command == "train" else ""
+        again = (
+            f", or continue it with {resume_command(RunFolder(path.absolute()))}"
+            if command == "train"
+            else ""
+        )
         raise ConfigError(f"{path} exists already. Choose another name{again}.") from error
     return RunFolder(path.absolute())
 
@@ -135,6 +139,12 @@ def find_run(outputs_dir: str, reference: str, key: str) -> RunFolder:
     known = sorted(item.parent.name for item in train_dir.glob("*/config.yaml")) if train_dir.is_dir() else []
     latest = f" The latest is {known[-1]!r}." if known else f" There is none in {train_dir}."
     raise ConfigError(f"{key}={reference} is not a run.{did_you_mean(reference, known)}{latest}")
+
+
+def resume_command(run: RunFolder) -> str:
+    """Returns what to type to continue a run, wherever its folder is."""
+    is_default = run.path.parent == (Path("outputs") / "train").absolute()
+    return f"python train.py resume={run.run_id if is_default else run.path}"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,8 +8,7 @@ from rich.console import Console
 
 from loralab import metrics
 from loralab.callbacks.checkpoints import Checkpoints
-from loralab.callbacks.interrupts import Interrupts
-from loralab.callbacks.memory import peak_gib
+from loralab.callbacks.interrupts import Interrupts, interruptible
 from loralab.callbacks.progress import ProgressLine
 from loralab.callbacks.recorder import Recorder
 from loralab.callbacks.restore import Restore
@@ -19,7 +18,7 @@ from loralab.data.datamodule import DataModule
 from loralab.data.plan import StepPlan
 from loralab.errors import Interrupted
 from loralab.evaluation.compare import compare
-from loralab.evaluation.perplexity import mean_nll, perplexity
+from loralab.evaluation.perplexity import mean_nll
 from loralab.evaluation.tables import print_comparison
 from loralab.model.load import load_base
 from loralab.model.lora import attach_adapter, count_parameters, save_adapter
@@ -27,7 +26,8 @@ from loralab.modules.base import AdapterModule
 from loralab.modules.registry import MODULES
 from loralab.runs.checkpoint import load_checkpoint
 from loralab.runs.folder import RunFolder, read_json
-from loralab.training.loggers import build_loggers, trim_metrics
+from loralab.runs.memory import peak_gib
+from loralab.training.loggers import build_loggers, finish_loggers, trim_metrics
 from loralab.training.record import begin_training, close_run, record_comparison, update_summary
 from loralab.training.resume import check_same_data, last_checkpoint, reopen
 from loralab.training.setup import Setup, prepare
@@ -67,19 +67,18 @@ def train(config: TrainConfig) -> RunFolder:
     spent = read_json(run.summary_path).get("wall_s", 0.0)
     status = "failed"
     try:
-        session = assemble(run, config, setup, console)
-        fit(session)
-        keep_best(session)
-        if config.eval.enabled:
-            compare_with_base(session)
-        status = "completed"
+        with interruptible(run):
+            session = assemble(run, config, setup, console)
+            fit(session)
+            keep_best(session)
+            if config.eval.enabled:
+                compare_with_base(session)
+            status = "completed"
     except Interrupted:
         status = "interrupted"
         raise
-    except KeyboardInterrupt as error:
-        status = "interrupted"
-        raise Interrupted(f"interrupted. Continue with: python train.py resume={run.run_id}") from error
     finally:
+        finish_loggers()
         update_summary(run, {"status": status, "wall_s": round(spent + time.perf_counter() - started, 1)})
         close_run(run, status, console)
     return run
@@ -108,7 +107,7 @@ def assemble(run: RunFolder, config: TrainConfig, setup: Setup, console: Console
     datamodule = DataModule(setup.data, plan, trainer_config.batch_size, setup.tokenizer.pad_token_id)
     recorder = Recorder(callbacks.log_every)
     checkpoints = Checkpoints(run, callbacks.checkpoint_every, recorder)
-    restore = Restore(last_checkpoint(run), module, recorder, checkpoints)
+    restore = Restore(last_checkpoint(run, console), module, recorder, checkpoints)
     progress = [ProgressLine(console, recorder)] if callbacks.progress else []
     trim_metrics(run.metrics_path, module.finished_steps)
     trainer = pl.Trainer(
@@ -130,17 +129,19 @@ def assemble(run: RunFolder, config: TrainConfig, setup: Setup, console: Console
 def fit(session: Session) -> None:
     """Measures the base on the validation split once, then trains to the last step."""
     module, trainer, run = session.module, session.trainer, session.run
-    module.train()
     if metrics.BASE_VAL_PERPLEXITY not in read_json(run.summary_path):
+        module.eval()
         with module.model.disable_adapter():
             loss = mean_nll(module.model, session.datamodule.val_dataloader())
-        Recorder.write(trainer, 0, {metrics.VAL_LOSS: loss, metrics.VAL_PERPLEXITY: perplexity(loss)})
-        update_summary(run, {metrics.BASE_VAL_PERPLEXITY: perplexity(loss)})
+        Recorder.write(trainer, 0, {metrics.VAL_LOSS: loss, metrics.VAL_PERPLEXITY: metrics.perplexity(loss)})
+        update_summary(run, {metrics.BASE_VAL_PERPLEXITY: metrics.perplexity(loss)})
         session.console.print(f"base val loss {loss:.4f}")
     try:
         if module.finished_steps < module.plan.total_steps:
-            trainer.fit(module, session.datamodule)
+            trainer.fit(module.train(), session.datamodule)
     finally:
+        # Lightning moves the module to the CPU when it is done; the comparison wants it where it was.
+        module.to(session.setup.device)
         _summarize(session)
 
 
@@ -150,7 +151,7 @@ def keep_best(session: Session) -> None:
     session.module.masters.load_state_dict(best.weights)
     update_summary(session.run, {
         metrics.VAL_LOSS: best.progress["val_loss"],
-        metrics.VAL_PERPLEXITY: perplexity(best.progress["val_loss"]),
+        metrics.VAL_PERPLEXITY: metrics.perplexity(best.progress["val_loss"]),
     })  # fmt: skip
     save_adapter(session.module.model, session.setup.tokenizer, best.weights, session.run.adapter_dir)
 
@@ -183,7 +184,7 @@ def _summarize(session: Session) -> None:
             metrics.TRAIN_LOSS: recorder.latest.get(metrics.TRAIN_LOSS),
             metrics.TRAIN_TOKENS_PER_S: speed and round(speed, 1),
             metrics.TRAIN_SUPERVISED_TOKENS: recorder.supervised_tokens,
-            metrics.MEMORY_PEAK_GIB: round(peak_gib(module.device), 3),
+            metrics.MEMORY_PEAK_GIB: round(peak_gib(session.setup.device), 3),
             metrics.TRAINABLE_PARAMS: num_trainable,
             metrics.TOTAL_PARAMS: num_total,
         },
@@ -199,13 +200,15 @@ def _introduce(
     console.print(
         f"{config.model.name} · quant {config.quant.name} · {dtype} on {setup.device.type} · "
         f"rank {config.lora.r}, {num_trainable:,} of {num_total:,} parameters train "
-        f"({num_trainable / num_total:.2%})"
+        f"({num_trainable / num_total:.2%})",
+        soft_wrap=True,
     )
     console.print(
         f"{config.data.name}: {data.train.ledger.kept} train, {data.val.ledger.kept} val, "
         f"{data.test.ledger.kept} test rows · {data.train.ledger.supervised_tokens:,} of "
         f"{data.train.ledger.tokens:,} training tokens supervised · "
-        f"{sum(split.ledger.dropped for split in (data.train, data.val, data.test))} rows dropped"
+        f"{sum(split.ledger.dropped for split in (data.train, data.val, data.test))} rows dropped",
+        soft_wrap=True,
     )
     console.print(
         f"{plan.total_steps} steps, {plan.steps_per_epoch} per epoch, validation every {plan.val_interval}"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,12 @@ def build_loggers(config: TrainConfig, run: RunFolder) -> list[Logger]:
     if config.logger.name == "wandb":
         loggers.append(_wandb_logger(config, run))
     return loggers
+
+
+def finish_loggers() -> None:
+    """Ends the W&B run, if any: the next run of a multirun would otherwise write into it."""
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].finish()
 
 
 def trim_metrics(path: Path, step: int) -> None:

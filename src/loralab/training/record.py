@@ -10,7 +10,6 @@ from rich.console import Console
 from loralab.config.load import job_number, task_overrides, to_yaml
 from loralab.config.schema import EvaluateConfig, TrainConfig
 from loralab.data.prepare import PreparedData
-from loralab.errors import LoralabError
 from loralab.evaluation.compare import Comparison
 from loralab.evaluation.report import write_report
 from loralab.runs.folder import (
@@ -67,8 +66,8 @@ def close_run(run: RunFolder, status: str, console: Console) -> None:
     """Writes the report and says where everything is; a report that fails hides nothing else."""
     try:
         console.print(f"report:     {write_report(run.path)}", soft_wrap=True)
-    except (LoralabError, OSError) as error:
-        console.print(f"no report: {error}", soft_wrap=True)
+    except Exception as error:  # whatever it is must not replace the error that ended the run
+        console.print(f"no report: {type(error).__name__}: {error}", soft_wrap=True)
     console.print(f"run folder: {run.path} ({status})", soft_wrap=True)
 
 

@@ -6,7 +6,6 @@ import time
 from rich.console import Console
 
 from loralab import metrics
-from loralab.callbacks.memory import peak_gib
 from loralab.config.load import read_yaml
 from loralab.config.schema import EvaluateConfig, TrainConfig
 from loralab.errors import ConfigError
@@ -14,8 +13,10 @@ from loralab.evaluation.compare import compare
 from loralab.evaluation.tables import print_comparison
 from loralab.model.load import load_base
 from loralab.model.lora import load_adapter
-from loralab.runs.folder import RunFolder, find_run
+from loralab.runs.folder import RunFolder, find_run, resume_command
+from loralab.runs.memory import peak_gib
 from loralab.training.record import begin_evaluation, close_run, record_comparison, update_summary
+from loralab.training.resume import check_same_data
 from loralab.training.setup import prepare
 
 
@@ -28,11 +29,10 @@ def evaluate_run(config: EvaluateConfig) -> RunFolder:
     started, console = time.perf_counter(), Console(highlight=False)
     trained = find_run(config.outputs_dir, config.run, "run")
     if not (trained.adapter_dir / "adapter_config.json").is_file():
-        raise ConfigError(
-            f"run={config.run} has no adapter yet. Finish it with: python train.py resume={trained.run_id}"
-        )
+        raise ConfigError(f"run={config.run} has no adapter yet. Finish it with: {resume_command(trained)}")
     settings = merge(read_yaml(trained.config_path, TrainConfig), config)
     setup = prepare(settings)
+    check_same_data(trained, setup.data.files)
     run = begin_evaluation(config, trained, setup)
     console.print(f"run folder: {run.path}", soft_wrap=True)
     base = load_base(settings.model, settings.quant, setup.device, setup.dtype)
@@ -54,7 +54,7 @@ def merge(trained: TrainConfig, config: EvaluateConfig) -> TrainConfig:
     """Takes a training run's config with what the evaluation asks to change."""
     changed = {
         key: value
-        for key in ("max_examples", "max_new_tokens")
+        for key in ("max_examples", "max_new_tokens", "batch_size")
         if (value := getattr(config, key)) is not None
     }
     trainer = trained.trainer

@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
+from rich.console import Console
+
 from loralab.config.load import read_yaml
 from loralab.config.schema import TrainConfig
 from loralab.data.prepare import DataFile
@@ -10,7 +12,8 @@ from loralab.errors import ConfigError, DataError
 from loralab.runs.checkpoint import Checkpoint, load_checkpoint
 from loralab.runs.folder import RunFolder, find_run, read_json
 
-ALLOWED = ("resume", "run.outputs_dir", "callbacks", "logger")
+GROUPS = ("callbacks", "logger", "eval")
+ALLOWED = ("resume", "run.outputs_dir", *GROUPS)
 """Overrides that may stand beside `resume`: they change nothing about what is learned."""
 
 
@@ -26,7 +29,12 @@ def reopen(config: TrainConfig, overrides: Sequence[str]) -> tuple[RunFolder, Tr
     """
     assert config.resume is not None
     run = find_run(config.run.outputs_dir, config.resume, "resume")
-    changed = [item for item in overrides if not item.lstrip("+~").startswith(ALLOWED)]
+    keys = [item.lstrip("+~").partition("=")[0] for item in overrides]
+    changed = [
+        item
+        for item, key in zip(overrides, keys, strict=True)
+        if key not in ALLOWED and key.partition(".")[0] not in GROUPS
+    ]
     if changed:
         raise ConfigError(f"resume continues with the run's own config. Leave out: {' '.join(changed)}")
     if read_json(run.summary_path).get("status") == "completed":
@@ -34,7 +42,10 @@ def reopen(config: TrainConfig, overrides: Sequence[str]) -> tuple[RunFolder, Tr
             f"resume={config.resume}: the run is complete; its adapter is in {run.adapter_dir}."
         )
     stored = read_yaml(run.config_path, TrainConfig)
-    return run, dataclasses.replace(stored, callbacks=config.callbacks, logger=config.logger)
+    typed = {key.partition(".")[0] for key in keys}
+    return run, dataclasses.replace(
+        stored, **{name: getattr(config, name) for name in GROUPS if name in typed}
+    )
 
 
 def check_same_data(run: RunFolder, files: Sequence[DataFile]) -> None:
@@ -49,13 +60,19 @@ def check_same_data(run: RunFolder, files: Sequence[DataFile]) -> None:
             raise DataError(f"{file.path} changed since {run.run_id} began. Restore it, or start a new run.")
 
 
-def last_checkpoint(run: RunFolder) -> Checkpoint | None:
-    """Loads `last`; None where the run stopped before its first checkpoint.
+def last_checkpoint(run: RunFolder, console: Console) -> Checkpoint | None:
+    """Loads `last`, or `best` where `last` is damaged; None where the run has no checkpoint yet.
 
     Raises:
-        DataError: It is damaged.
+        DataError: Both are damaged.
     """
-    folder = run.checkpoints_dir / "last"
-    if not folder.exists() and not folder.with_name(".last.old").exists():
+    last, best = run.checkpoints_dir / "last", run.checkpoints_dir / "best"
+    if not last.exists() and not last.with_name(".last.old").exists():
         return None
-    return load_checkpoint(folder)
+    try:
+        return load_checkpoint(last)
+    except DataError as error:
+        if not best.exists():
+            raise
+        console.print(f"warning: {error} Going back to {best}.", soft_wrap=True)
+        return load_checkpoint(best)

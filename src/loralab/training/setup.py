@@ -34,9 +34,11 @@ def prepare(config: TrainConfig) -> Setup:
         torch.set_num_threads(config.trainer.threads)
     device = resolve_device(config.trainer.accelerator)
     dtype = resolve_dtype(config.trainer.precision, device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     model_config = load_config(config.model)
     check_length(model_config, config.data.max_length)
-    resolve_targets(skeleton(model_config), config.lora.targets)
+    resolve_targets(skeleton(config.model, model_config), config.lora.targets)
     tokenizer = load_tokenizer(config.model)
     set_chat_template(tokenizer, config.data.chat_template)
     return Setup(device, dtype, tokenizer, prepare_data(config.data, tokenizer, config.seed))

@@ -20,30 +20,36 @@ def of_lengths(*lengths: int) -> list[Example]:
     return [Example([length] * length, [-100] + [length] * (length - 1), TEXT) for length in lengths]
 
 
+def wide(rows: list[list[int]], value: int, width: int = 16) -> list[list[int]]:
+    """The rows filled up to a width: 16 for anything of up to 16 tokens."""
+    return [row + [value] * (width - len(row)) for row in rows]
+
+
 def test_short_rows_are_padded_on_the_right() -> None:
     batch = pad_examples([example(-100, 2, 3), example(-100, 2, 3, 4, -100), example(1)], PAD)
-    assert batch.input_ids.tolist() == [[1, 2, 3, PAD, PAD], [1, 2, 3, 4, 5], [1, PAD, PAD, PAD, PAD]]
-    assert batch.attention_mask.tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]]
-    assert batch.labels.tolist() == [
-        [-100, 2, 3, -100, -100],
-        [-100, 2, 3, 4, -100],
-        [1, -100, -100, -100, -100],
-    ]
+    assert batch.input_ids.tolist() == wide([[1, 2, 3], [1, 2, 3, 4, 5], [1]], PAD)
+    assert batch.attention_mask.tolist() == wide([[1, 1, 1], [1, 1, 1, 1, 1], [1]], 0)
+    assert batch.labels.tolist() == wide([[-100, 2, 3], [-100, 2, 3, 4, -100], [1]], -100)
+
+
+def test_width_is_the_next_multiple_of_sixteen() -> None:
+    widths = [pad_examples(of_lengths(length), PAD).input_ids.shape[1] for length in (1, 16, 17, 40)]
+    assert widths == [16, 16, 32, 48]
 
 
 def test_pad_id_that_is_also_a_real_token_keeps_that_token() -> None:
     batch = pad_examples([example(-100, 2), example(-100, 2, 3)], pad_id=2)
-    assert batch.input_ids.tolist() == [[1, 2, 2], [1, 2, 3]]
-    assert batch.attention_mask.tolist() == [[1, 1, 0], [1, 1, 1]]
-    assert batch.labels.tolist() == [[-100, 2, -100], [-100, 2, 3]]
+    assert batch.input_ids.tolist() == wide([[1, 2], [1, 2, 3]], 2)
+    assert batch.attention_mask.tolist() == wide([[1, 1], [1, 1, 1]], 0)
+    assert batch.labels.tolist() == wide([[-100, 2], [-100, 2, 3]], -100)
 
 
 def test_step_is_cut_into_micro_batches_with_the_longest_first() -> None:
     batch = collate_step(of_lengths(2, 5, 3, 4, 1), step=7, micro_batch_size=2, pad_id=PAD)
     assert [micro.input_ids.tolist() for micro in batch.micro_batches] == [
-        [[5, 5, 5, 5, 5], [4, 4, 4, 4, PAD]],
-        [[3, 3, 3], [2, 2, PAD]],
-        [[1]],
+        wide([[5, 5, 5, 5, 5], [4, 4, 4, 4]], PAD),
+        wide([[3, 3, 3], [2, 2]], PAD),
+        wide([[1]], PAD),
     ]
     assert batch.step == 7
 

@@ -210,11 +210,21 @@ def test_gemma_template(tokenizer: PreTrainedTokenizerBase) -> None:
     assert learned(gemma, *CAPITALS) == ["Paris.<end_of_turn>", "Rome.<end_of_turn>"]
 
 
-def test_template_that_refuses_a_system_prompt_says_so(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_system_prompt_goes_to_the_first_user_turn_where_the_template_refuses_it(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
     gemma = with_template(tokenizer, GEMMA, "<start_of_turn>", "<end_of_turn>", bos="<bos>")
-    assert fault(gemma, ("system", "Be brief."), *CAPITALS[:2]) == (
-        "the chat template refuses these turns: System role not supported"
+    rendered = render(gemma, conversation(("system", "Be brief."), *CAPITALS[:2]))
+    assert rendered.text == (
+        "<bos><start_of_turn>user\nBe brief.\n\nCapital of France?<end_of_turn>\n"
+        "<start_of_turn>model\nParis.<end_of_turn>\n"
     )
+    assert [rendered.text[start:end] for start, end in rendered.spans] == ["Paris.<end_of_turn>"]
+
+
+def test_template_that_refuses_turns_says_so(tokenizer: PreTrainedTokenizerBase) -> None:
+    strict = with_template(tokenizer, "{{ raise_exception('Roles must alternate') }}", "<end>")
+    assert fault(strict, *CAPITALS[:2]) == "the chat template refuses these turns: Roles must alternate"
 
 
 def test_template_that_thinks_on_the_last_turn_learns_what_it_writes(

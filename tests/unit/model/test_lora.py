@@ -3,7 +3,7 @@ from pathlib import Path
 import peft
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
 
 from loralab.config.schema import LoraConfig, ModelConfig, QuantConfig
 from loralab.errors import ConfigError, ModelError
@@ -76,3 +76,9 @@ def test_saved_adapter_opens_with_plain_peft_and_ours(
 def test_a_folder_without_adapter_is_refused(tiny_model_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="holds no adapter"):
         load_adapter(load(tiny_model_dir), tmp_path, torch.float32)
+
+
+def test_a_model_without_linear_layers_is_refused() -> None:
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=32, n_layer=1, n_head=4))
+    with pytest.raises(ConfigError, match="GPT2LMHeadModel has no linear layers"):
+        resolve_targets(model, "all_linear")

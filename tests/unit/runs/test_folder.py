@@ -32,7 +32,7 @@ def test_an_unknown_run_names_the_closest_and_the_latest(tmp_path: Path) -> None
 
 def test_a_taken_name_is_refused(tmp_path: Path) -> None:
     create_run(str(tmp_path), "train", "abc")
-    with pytest.raises(ConfigError, match=r"exists already.*resume=abc"):
+    with pytest.raises(ConfigError, match=r"exists already.*resume=/.*/train/abc"):
         create_run(str(tmp_path), "train", "abc")
 
 
