@@ -185,20 +185,21 @@ def test_rows_over_the_length_are_refused_by_name(tokenizer: PreTrainedTokenizer
 def test_row_that_the_template_refuses_is_named(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     changed = copy.deepcopy(tokenizer)
     changed.chat_template = (
-        "{% if messages[0]['role'] == 'system' %}"
-        "{{ raise_exception('System role not supported') }}{% endif %}" + tokenizer.chat_template
+        "{% if messages | length > 2 %}"
+        "{{ raise_exception('One exchange only') }}{% endif %}" + tokenizer.chat_template
     )
     path = write(
         tmp_path / "rows.jsonl",
         {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
         {"messages": [
-            {"role": "system", "content": "s"},
             {"role": "user", "content": "a"},
             {"role": "assistant", "content": "b"},
+            {"role": "user", "content": "c"},
+            {"role": "assistant", "content": "d"},
         ]},
     )  # fmt: skip
     assert fault(changed, path=path, val_path=path, test_path=path) == (
-        f"{path} row 2: the chat template refuses these turns: System role not supported"
+        f"{path} row 2: the chat template refuses these turns: One exchange only"
     )
 
 
