@@ -136,7 +136,8 @@ def find_run(outputs_dir: str, reference: str, key: str) -> RunFolder:
         if RunFolder(path).config_path.is_file():
             return RunFolder(path.absolute())
     train_dir = Path(outputs_dir) / "train"
-    known = sorted(item.parent.name for item in train_dir.glob("*/config.yaml")) if train_dir.is_dir() else []
+    begun = sorted(train_dir.glob("*/config.yaml"), key=lambda path: (path.stat().st_mtime_ns, path))
+    known = [path.parent.name for path in begun]
     latest = f" The latest is {known[-1]!r}." if known else f" There is none in {train_dir}."
     raise ConfigError(f"{key}={reference} is not a run.{did_you_mean(reference, known)}{latest}")
 
