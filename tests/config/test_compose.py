@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from pathlib import Path
 
 import hydra
@@ -281,7 +282,10 @@ def test_value_out_of_range_is_refused(key: str, value: str) -> None:
 
 @pytest.mark.parametrize(("key", "value"), cases(AT_THE_EDGE))
 def test_value_at_the_edge_of_its_range_is_taken(key: str, value: str) -> None:
-    train_config(f"{key}={value}")
+    taken = attrgetter(key)(train_config(f"{key}={value}"))
+
+    filled_in = {"lora.alpha": 16.0, "optim.lr": 2e-3}
+    assert taken == (filled_in.get(key) if value == "null" else ast.literal_eval(value))
 
 
 @pytest.mark.parametrize(("key", "value", "close"), [(key, *pair) for key, pair in UNKNOWN_CHOICES.items()])
