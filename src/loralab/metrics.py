@@ -1,6 +1,7 @@
 """The name of every metric, defined once: `stage/name_unit`."""
 
 import math
+from collections.abc import Mapping
 
 TRAIN_LOSS = "train/loss"
 """Mean negative log likelihood of the supervised tokens of a step, in nats."""
@@ -36,9 +37,23 @@ TOTAL_PARAMS = "model/total_params"
 """Numbers of the adapted model, 4-bit weights counted unpacked."""
 
 
+def for_source(name: str, source: str) -> str:
+    """Names a metric that counts the rows of one source alone, such as `val/loss/gsm8k`."""
+    return f"{name}/{source}"
+
+
 def perplexity(nll: float) -> float:
     """Returns exp(nll), the perplexity of a mean negative log likelihood; infinity where that overflows."""
     try:
         return math.exp(nll)
     except OverflowError:
         return math.inf
+
+
+def validation_figures(loss: float, by_source: Mapping[str, float]) -> dict[str, float]:
+    """Returns what is logged of a validation: loss and perplexity, of all rows and of each source."""
+    figures = {VAL_LOSS: loss, VAL_PERPLEXITY: perplexity(loss)}
+    for source, each in by_source.items():
+        figures[for_source(VAL_LOSS, source)] = each
+        figures[for_source(VAL_PERPLEXITY, source)] = perplexity(each)
+    return figures

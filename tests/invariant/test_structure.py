@@ -19,6 +19,7 @@ LAYERS = (
     ("data", "model", "losses", "optim"),
     ("modules", "callbacks"),
     ("training", "evaluation"),
+    ("cli",),
 )
 """From the bottom up; a module imports from its own layer and from those before it."""
 

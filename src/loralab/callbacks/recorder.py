@@ -1,5 +1,6 @@
 """Writes every step's metrics to the loggers without making the device wait for each step."""
 
+import math
 import time
 from typing import Any, NamedTuple
 
@@ -51,9 +52,9 @@ class Recorder(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: AdapterModule) -> None:  # type: ignore[override]
         """Writes the validation loss and starts the clock again: validation is not training time."""
         loss = pl_module.val_loss
-        self.write(trainer, pl_module.finished_steps, {
-            metrics.VAL_LOSS: loss, metrics.VAL_PERPLEXITY: metrics.perplexity(loss)
-        })  # fmt: skip
+        self.write(
+            trainer, pl_module.finished_steps, metrics.validation_figures(loss, pl_module.val_loss_by_source)
+        )
         self._since = time.perf_counter()
 
     def on_train_batch_end(  # type: ignore[override]
@@ -81,10 +82,11 @@ class Recorder(pl.Callback):
         elapsed = time.perf_counter() - self._since
         tokens = sum(batch.tokens for batch, _ in self._waiting)
         for (batch, outputs), values in zip(self._waiting, fetched, strict=True):
+            plain = {name: value for name, value in outputs.items() if name not in names}
             self.latest = {
                 "epoch": round(module.plan.epoch_at(batch.step + 1), 4),
-                **outputs,
-                **dict(zip(names, values, strict=True)),
+                **plain,
+                **_present(dict(zip(names, values, strict=True))),
                 metrics.TRAIN_TOKENS_PER_S: round(tokens / elapsed, 1),
                 metrics.TRAIN_SUPERVISED_TOKENS: batch.supervised_tokens,
                 metrics.MEMORY_RSS_GIB: round(rss_gib(), 3),
@@ -102,3 +104,9 @@ class Recorder(pl.Callback):
         """Hands one line of metrics to every logger."""
         for logger in trainer.loggers:
             logger.log_metrics(values, step)
+
+
+def _present(values: dict[str, float]) -> dict[str, float]:
+    """Leaves out the loss of a source that a step has no row of."""
+    of_source = metrics.for_source(metrics.TRAIN_LOSS, "")
+    return {k: v for k, v in values.items() if not (k.startswith(of_source) and math.isnan(v))}

@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from loralab.config.data import DataConfig
 from loralab.config.schema import EvaluateConfig, TrainConfig
 from loralab.config.validate import validate_evaluate, validate_train
 from loralab.errors import ConfigError, Interrupted, LoralabError, did_you_mean
@@ -52,6 +53,32 @@ def load_evaluate(config: DictConfig) -> EvaluateConfig:
     typed = cast(EvaluateConfig, _to_object(config, EvaluateConfig))
     validate_evaluate(typed)
     return typed
+
+
+def load_data(overrides: Sequence[str]) -> DataConfig:
+    """Builds a checked `data` group from overrides such as `columns.prompt=question`, without Hydra.
+
+    Args:
+        overrides: Keys of the group, with or without `data.` in front; `path` must be among them.
+
+    Raises:
+        ConfigError: One message with every fault found.
+    """
+    known = set(leaf_keys(DataConfig))
+    words = [word.removeprefix("data.") for word in overrides]
+    for word in words:
+        key = word.partition("=")[0]
+        if key not in known or "=" not in word:
+            form = "" if "=" in word else " Options are written KEY=VALUE."
+            raise ConfigError(f"data.{key} is unknown.{did_you_mean(key, known)}{form}")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(DataConfig), OmegaConf.from_dotlist(words))
+        data = cast(DataConfig, OmegaConf.to_object(merged))
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        raise ConfigError(f"{' '.join(overrides)}: {_first_line(error)}") from error
+    data.name = "file"
+    validate_train(TrainConfig(data=data))
+    return data
 
 
 def to_yaml(config: TrainConfig | EvaluateConfig) -> str:

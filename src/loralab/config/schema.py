@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
+from loralab.config.data import DataConfig
+
 EMBEDDED_MODEL = "smollm2_135m"
 DEFAULT_LR = 2e-4
 EMBEDDED_LR = 2e-3
@@ -70,52 +72,6 @@ class LoraConfig:
 
 
 @dataclass
-class ColumnsConfig:
-    """Names of the fields in the user's rows; null means the form's own name."""
-
-    prompt: str | None = None
-    """Field with the user's request."""
-    response: str | None = None
-    """Field with the answer to learn."""
-    system: str | None = None
-    """Field with the system prompt."""
-    text: str | None = None
-    """Field with a plain document."""
-    messages: str | None = None
-    """Field with a list of turns."""
-
-
-@dataclass
-class DataConfig:
-    """Where the examples come from and how they are fitted."""
-
-    name: str = "calls"
-    """calls: the embedded task; file: the user's own file at `data.path`."""
-    path: str | None = None
-    """Training rows: a JSON or JSONL file."""
-    val_path: str | None = None
-    """Validation rows; null holds out `val_fraction` of the training rows."""
-    test_path: str | None = None
-    """Test rows; null holds out `test_fraction` of the training rows."""
-    val_fraction: float = 0.05
-    """Share of the training rows held out for validation; above 0, below 0.5."""
-    test_fraction: float = 0.05
-    """Share of the training rows held out for the final test; above 0, below 0.5."""
-    max_examples: int | None = None
-    """Rows taken from the front of the training file; null takes all."""
-    format: str = "auto"
-    """auto, or one of alpaca, sharegpt, openai, prompt_completion, text."""
-    columns: ColumnsConfig = field(default_factory=ColumnsConfig)
-    """Names of the fields in the user's rows."""
-    chat_template: str | None = None
-    """Jinja file or `chatml`; null takes the tokenizer's own template."""
-    max_length: int = 1024
-    """Longest example in tokens; longer ones are dropped and counted."""
-    max_dropped: float = 0.05
-    """Largest share of a split that may be dropped for its length before training is refused; 0 to 1."""
-
-
-@dataclass
 class TrainerConfig:
     """The loop: how long, how much at once, on what."""
 
@@ -131,6 +87,9 @@ class TrainerConfig:
     """Examples per micro-batch."""
     accumulation: int = 1
     """Micro-batches per optimizer step; a step sees batch_size x accumulation examples."""
+    batch_tokens: int | None = None
+    """Most tokens of a micro-batch, padding included: groups examples of similar length instead of
+    taking `batch_size` of them. null counts examples."""
     grad_clip: float | None = 1.0
     """Largest global L2 norm of the gradient; null does not clip."""
     val_every: float = 0.25
@@ -237,6 +196,8 @@ class TrainConfig:
     """Seed of data order, adapter initialisation and dropout; 0 or more."""
     resume: str | None = None
     """Run id or folder of a stopped run to continue."""
+    dry_run: bool = False
+    """Prepare the data, print and write the plan of the run, and stop before any weights load."""
 
     def __post_init__(self) -> None:
         """Fills in the learning rate where it is null."""

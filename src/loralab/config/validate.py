@@ -6,14 +6,27 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
+from loralab.config.data_rules import data_faults
 from loralab.config.schema import EvaluateConfig, TrainConfig
 from loralab.errors import ConfigError, did_you_mean
 
-CHOICES: dict[str, tuple[str, ...]] = {
+FORMATS = (
+    "auto", "alpaca", "sharegpt", "openai", "prompt_completion", "question_answer", "prompts", "text",
+    "preference", "sharegpt_preference", "unpaired",
+)  # fmt: skip
+
+CHOICES: dict[str, tuple[str | None, ...]] = {
     "model.attention": ("sdpa", "eager", "flash_attention_2"),
     "quant.name": ("nf4", "none"),
     "data.name": ("calls", "file"),
-    "data.format": ("auto", "alpaca", "sharegpt", "openai", "prompt_completion", "text"),
+    "data.format": FORMATS,
+    "data.on_error": ("raise", "skip"),
+    "data.preference": (None, "chosen"),
+    "data.privacy.action": ("off", "report", "mask", "drop"),
+    "data.dedup.near": ("off", "prompt", "conversation"),
+    "data.contamination.action": ("off", "report", "drop"),
+    "data.split.method": ("random", "stratified", "grouped", "temporal", "hash"),
+    "data.over_length": ("drop", "raise", "cut_response", "cut_oldest", "cut_prompt", "window"),
     "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.precision": ("auto", "bf16", "fp32"),
     "objective.name": ("sft",),
@@ -40,6 +53,7 @@ def at_least(low: int) -> Rule:
 
 ABOVE_ZERO = Rule(lambda value: 0 < value < math.inf, "above 0")
 SHARE = Rule(lambda value: 0 <= value <= 1, "0 to 1")
+POSITIVE_SHARE = Rule(lambda value: 0 < value <= 1, "above 0, at most 1")
 HELD_OUT = Rule(lambda value: 0 < value < 0.5, "above 0 and below 0.5")  # noqa: PLR2004
 
 RULES: dict[str, Rule] = {
@@ -51,10 +65,22 @@ RULES: dict[str, Rule] = {
     "data.max_examples": at_least(1),
     "data.max_length": at_least(8),
     "data.max_dropped": SHARE,
+    "data.num_workers": at_least(0),
+    "data.quality.min_chars": at_least(0),
+    "data.quality.min_tokens": at_least(0),
+    "data.quality.max_tokens": at_least(1),
+    "data.quality.max_repetition": SHARE,
+    "data.quality.max_garble": SHARE,
+    "data.quality.max_prompt_copy": SHARE,
+    "data.dedup.threshold": POSITIVE_SHARE,
+    "data.dedup.num_perm": Rule(lambda value: 16 <= value <= 1024, "16 to 1024"),  # noqa: PLR2004
+    "data.contamination.ngram": at_least(5),
+    "data.contamination.near": POSITIVE_SHARE,
     "trainer.epochs": ABOVE_ZERO,
     "trainer.max_steps": at_least(1),
     "trainer.batch_size": at_least(1),
     "trainer.accumulation": at_least(1),
+    "trainer.batch_tokens": at_least(16),
     "trainer.grad_clip": ABOVE_ZERO,
     "trainer.val_every": ABOVE_ZERO,
     "trainer.threads": at_least(1),
@@ -111,8 +137,9 @@ def _raise_all(faults: list[str]) -> None:
         raise ConfigError("\n  ".join([f"{len(faults)} faults in the configuration:", *faults]))
 
 
-def _unknown(key: str, value: str, options: tuple[str, ...]) -> str:
-    return f"{key}={value!r} is unknown.{did_you_mean(value, options)} Allowed: {', '.join(options)}."
+def _unknown(key: str, value: object, options: tuple[str | None, ...]) -> str:
+    words = ["null" if option is None else option for option in options]
+    return f"{key}={value!r} is unknown.{did_you_mean(str(value), words)} Allowed: {', '.join(words)}."
 
 
 def _wrong_choices(config: TrainConfig) -> Iterator[str]:
@@ -130,11 +157,7 @@ def _out_of_range(config: TrainConfig | EvaluateConfig, rules: dict[str, Rule]) 
 
 
 def _cross_group(config: TrainConfig) -> Iterator[str]:
-    data, trainer, name = config.data, config.trainer, config.run.name
-    if data.name == "file" and data.path is None:
-        yield "data=file needs data.path=FILE, a JSON or JSONL file."
-    if data.name == "calls" and (data.path or data.val_path or data.test_path):
-        yield "data.path belongs to data=file. Add data=file."
+    trainer, name = config.trainer, config.run.name
     targets = config.lora.targets
     named = isinstance(targets, list) and bool(targets) and all(isinstance(name, str) for name in targets)
     if not (named or (isinstance(targets, str) and targets)):
@@ -145,3 +168,13 @@ def _cross_group(config: TrainConfig) -> Iterator[str]:
         yield f"run.name={name!r} is not a folder name. Use letters, digits, '-', '_' and '.'."
     if config.resume is not None and name is not None:
         yield "resume continues a run under its own id. Leave run.name out."
+    if config.resume is not None and config.dry_run:
+        yield "dry_run plans a new run. Leave resume out."
+    if config.data.packing and trainer.batch_tokens is not None:
+        yield (
+            "data.packing=true fills rows of data.max_length tokens, so trainer.batch_tokens has no place. "
+            "Set trainer.batch_tokens=null or data.packing=false."
+        )
+    if config.data.packing and config.model.attention == "eager":
+        yield "data.packing=true keeps examples apart inside attention. Use model.attention=sdpa."
+    yield from data_faults(config.data)

@@ -1,4 +1,4 @@
-"""From examples to padded tensors."""
+"""From examples to tensors: padded, or packed into rows."""
 
 import math
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from loralab.data.masking import IGNORE_INDEX, Example
+from loralab.data.packing import document_bounds, document_positions
 
 PAD_MULTIPLE = 16
 """Few distinct widths: each new one costs a kernel set-up and memory that the CPU library keeps."""
@@ -22,16 +23,31 @@ class MicroBatch(NamedTuple):
     """[batch, seq], 1 for a real token."""
     labels: Tensor
     """[batch, seq], `IGNORE_INDEX` where nothing is learned."""
+    weights: Tensor | None = None
+    """[batch, seq], weight of each token in the loss; None where all are 1."""
+    sources: Tensor | None = None
+    """[batch, seq], number of each token's source; None where there is one."""
+    position_ids: Tensor | None = None
+    """[batch, seq], restarting at each document of a packed row; None where rows are not packed."""
+    bounds: tuple[int, ...] | None = None
+    """Where documents begin in packed rows laid end to end, and the end."""
+
+    @property
+    def num_supervised(self) -> int:
+        """Tokens that the loss will see."""
+        return int((self.labels[:, 1:] != IGNORE_INDEX).sum())
 
 
 class StepBatch(NamedTuple):
-    """Everything one optimizer step needs; its supervised tokens are counted before the first backward."""
+    """Everything one optimizer step needs; what it is averaged over is known before the first backward."""
 
     micro_batches: list[MicroBatch]
     step: int
     """The optimizer step this batch belongs to, from 0."""
+    loss_weight: float
+    """Sum of the weights of the supervised tokens, which the loss of the whole step is divided by."""
     supervised_tokens: int
-    """Tokens that the loss of the whole step is averaged over."""
+    """Tokens that are learned."""
     tokens: int
     """Tokens without padding."""
 
@@ -39,16 +55,57 @@ class StepBatch(NamedTuple):
 def pad_examples(examples: Sequence[Example], pad_id: int) -> MicroBatch:
     """Pads examples on the right to the longest of them, rounded up to a multiple of `PAD_MULTIPLE`."""
     longest = max(len(example.input_ids) for example in examples)
-    shape = (len(examples), math.ceil(longest / PAD_MULTIPLE) * PAD_MULTIPLE)
+    width = math.ceil(longest / PAD_MULTIPLE) * PAD_MULTIPLE
+    return fill_rows([[example] for example in examples], width, pad_id)
+
+
+def pack_examples(rows: Sequence[Sequence[Example]], width: int, pad_id: int) -> MicroBatch:
+    """Lays several examples behind each other in each row; attention keeps them apart by their `bounds`.
+
+    The first token of each document is never a target, so that nothing is predicted across a border.
+    """
+    batch = fill_rows(rows, width, pad_id)
+    bounds = document_bounds([[len(example.input_ids) for example in row] for row in rows], width)
+    batch.labels.view(-1)[torch.tensor(bounds[:-1])] = IGNORE_INDEX
+    positions = torch.from_numpy(document_positions(bounds)).view_as(batch.input_ids)
+    return batch._replace(position_ids=positions, bounds=bounds)
+
+
+def fill_rows(rows: Sequence[Sequence[Example]], width: int, pad_id: int) -> MicroBatch:
+    """Writes the examples of each row one after another and pads each row to `width` tokens."""
+    shape = (len(rows), width)
     input_ids = torch.full(shape, pad_id, dtype=torch.long)
     attention_mask = torch.zeros(shape, dtype=torch.long)
     labels = torch.full(shape, IGNORE_INDEX, dtype=torch.long)
-    for row, example in enumerate(examples):
-        length = len(example.input_ids)
-        input_ids[row, :length] = torch.tensor(example.input_ids)
-        attention_mask[row, :length] = 1
-        labels[row, :length] = torch.tensor(example.labels)
-    return MicroBatch(input_ids, attention_mask, labels)
+    listed = [example for examples in rows for example in examples]
+    weighted = any(example.weights is not None for example in listed)
+    weights = torch.ones(shape) if weighted else None
+    # Sources are written whenever any is not the first: a step with one source tells the others' apart.
+    sources = torch.zeros(shape, dtype=torch.long) if any(example.source for example in listed) else None
+    for row, examples in enumerate(rows):
+        at = 0
+        for example in examples:
+            end = at + len(example.input_ids)
+            input_ids[row, at:end] = torch.tensor(example.input_ids)
+            attention_mask[row, at:end] = 1
+            labels[row, at:end] = torch.tensor(example.labels)
+            if weights is not None and example.weights is not None:
+                weights[row, at:end] = torch.tensor(example.weights)
+            if sources is not None:
+                sources[row, at:end] = example.source
+            at = end
+    return MicroBatch(input_ids, attention_mask, labels, weights, sources)
+
+
+def make_step(micro_batches: list[MicroBatch], examples: Sequence[Example], step: int) -> StepBatch:
+    """Adds to the micro-batches of a step what its loss is divided by and what is counted."""
+    return StepBatch(
+        micro_batches=micro_batches,
+        step=step,
+        loss_weight=sum(example.loss_weight for example in examples),
+        supervised_tokens=sum(example.num_supervised for example in examples),
+        tokens=sum(len(example.input_ids) for example in examples),
+    )
 
 
 def collate_step(examples: Sequence[Example], step: int, micro_batch_size: int, pad_id: int) -> StepBatch:
@@ -59,9 +116,4 @@ def collate_step(examples: Sequence[Example], step: int, micro_batch_size: int, 
     """
     ordered = sorted(examples, key=lambda example: len(example.input_ids), reverse=True)
     chunks = [ordered[at : at + micro_batch_size] for at in range(0, len(ordered), micro_batch_size)]
-    return StepBatch(
-        micro_batches=[pad_examples(chunk, pad_id) for chunk in chunks],
-        step=step,
-        supervised_tokens=sum(example.num_supervised for example in examples),
-        tokens=sum(len(example.input_ids) for example in examples),
-    )
+    return make_step([pad_examples(chunk, pad_id) for chunk in chunks], examples, step)

@@ -1,30 +1,58 @@
 """The LightningDataModule: whole optimizer steps for training, padded batches for validation."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from loralab.data.collate import MicroBatch, StepBatch, collate_step, pad_examples
+from loralab.data.collate import (
+    MicroBatch,
+    StepBatch,
+    collate_step,
+    make_step,
+    pack_examples,
+    pad_examples,
+)
+from loralab.data.layout import Layout
 from loralab.data.masking import Example
+from loralab.data.mixing import mix
 from loralab.data.plan import StepPlan
 from loralab.data.prepare import PreparedData
+from loralab.data.store import lengths_of
 
 
 class StepDataset(torch.utils.data.Dataset[StepBatch]):
     """Item i is everything optimizer step i sees."""
 
-    def __init__(self, examples: list[Example], plan: StepPlan, micro_batch_size: int, pad_id: int) -> None:
+    def __init__(
+        self, examples: Sequence[Example], plan: StepPlan, layout: Layout, micro_batch_size: int, pad_id: int
+    ) -> None:
         """Keeps the examples and the plan."""
         self.examples = examples
         self.plan = plan
+        self.layout = layout
         self.micro_batch_size = micro_batch_size
         self.pad_id = pad_id
 
     def __getitem__(self, step: int) -> StepBatch:
         """Returns the micro-batches of a step."""
-        examples = [self.examples[row] for row in self.plan.rows(step)]
+        epoch = step // self.plan.steps_per_epoch
+        units = [
+            [self.examples[int(number)] for number in self.layout.unit(epoch, unit)]
+            for unit in self.plan.rows(step)
+        ]
+        examples = [example for unit in units for example in unit]
+        if self.layout.pack_length is not None:
+            size, width = self.micro_batch_size, self.layout.pack_length
+            chunks = [units[at : at + size] for at in range(0, len(units), size)]
+            return make_step([pack_examples(chunk, width, self.pad_id) for chunk in chunks], examples, step)
+        if self.layout.is_grouped:
+            # The largest first, so that a step that does not fit in memory fails at once.
+            ordered = sorted(units, key=_padded_size, reverse=True)
+            return make_step([pad_examples(unit, self.pad_id) for unit in ordered], examples, step)
         return collate_step(examples, step, self.micro_batch_size, self.pad_id)
 
 
@@ -35,11 +63,14 @@ class DataModule(pl.LightningDataModule):
     same steps as one that never stopped. Passes over the data are counted by the plan.
     """
 
-    def __init__(self, data: PreparedData, plan: StepPlan, micro_batch_size: int, pad_id: int) -> None:
+    def __init__(
+        self, data: PreparedData, plan: StepPlan, layout: Layout, micro_batch_size: int, pad_id: int
+    ) -> None:
         """Keeps the prepared data; nothing is read or tokenized from here on."""
         super().__init__()
         self.data = data
         self.plan = plan
+        self.layout = layout
         self.micro_batch_size = micro_batch_size
         self.pad_id = pad_id
 
@@ -50,7 +81,9 @@ class DataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[StepBatch]:
         """Returns the steps up to the next validation."""
-        dataset = StepDataset(self.data.train.examples, self.plan, self.micro_batch_size, self.pad_id)
+        dataset = StepDataset(
+            self.data.train.examples, self.plan, self.layout, self.micro_batch_size, self.pad_id
+        )
         steps = range(self.next_step, self.plan.next_validation(self.next_step))
         return DataLoader(dataset, sampler=steps, batch_size=None, generator=torch.Generator())
 
@@ -59,13 +92,32 @@ class DataModule(pl.LightningDataModule):
         return eval_batches(self.data.val.examples, self.micro_batch_size, self.pad_id)
 
 
-def eval_batches(examples: list[Example], batch_size: int, pad_id: int) -> DataLoader[MicroBatch]:
+def make_layout(data: PreparedData, seed: int, pack_length: int | None, batch_tokens: int | None) -> Layout:
+    """Lays out the training examples of an epoch: the mixture of the sources, packed or grouped.
+
+    Args:
+        data: The prepared examples.
+        seed: Seed of the mixture and of what is packed together.
+        pack_length: Tokens of a packed row; None does not pack.
+        batch_tokens: Most tokens of a micro-batch; None counts examples.
+    """
+    lengths = lengths_of(data.train.examples)
+    mixture = mix(data.shares, seed) if data.shares else np.arange(len(lengths))
+    return Layout(lengths, mixture, seed, pack_length, batch_tokens)
+
+
+def eval_batches(examples: Sequence[Example], batch_size: int, pad_id: int) -> DataLoader[MicroBatch]:
     """Batches examples by length for a forward pass without gradients."""
-    ordered = sorted(examples, key=lambda example: len(example.input_ids))
+    by_length = np.argsort(lengths_of(examples), kind="stable").tolist()
     return DataLoader(
-        ordered,  # type: ignore[arg-type]  # a list is a map-style dataset
+        examples,  # type: ignore[arg-type]  # a sequence is a map-style dataset
+        sampler=by_length,
         batch_size=batch_size,
-        collate_fn=lambda chosen: pad_examples(chosen, pad_id),
+        collate_fn=partial(pad_examples, pad_id=pad_id),
         # Its own generator: an iterator otherwise draws from the global one and shifts dropout.
         generator=torch.Generator(),
     )
+
+
+def _padded_size(unit: Sequence[Example]) -> int:
+    return len(unit) * max(len(example.input_ids) for example in unit)

@@ -1,17 +1,21 @@
 """What must hold before training starts, and the ledger of what was kept, cut and dropped."""
 
 import math
-import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from transformers import PreTrainedTokenizerBase
+import numpy as np
+from numpy.typing import NDArray
 
-from loralab.data.masking import IGNORE_INDEX, Example
-from loralab.data.templating import special_tokens
+from loralab.data.masking import Encoded
 from loralab.errors import DataError
 
 SHOWN_ROWS = 3
+BIN_EDGES = 24
+
+NOTHING_TO_LEARN = "have no token to learn"
+NO_STOP = "do not learn their end-of-turn token"
+DOUBLE_BOS = "begin with two beginning-of-sequence tokens"
 
 
 @dataclass(frozen=True)
@@ -19,96 +23,154 @@ class Ledger:
     """What became of the rows of a split; lengths are in tokens."""
 
     rows: int
-    """Rows read."""
+    """Rows that came to be rendered."""
     kept: int
     """Rows trained or measured on."""
     truncated: int
     """Rows kept in part."""
     dropped: int
     """Rows left out for their length."""
+    examples: int
+    """Examples made of the kept rows; more than rows where documents are cut into windows."""
     tokens: int
-    """Tokens of the kept rows."""
+    """Tokens of the examples."""
     supervised_tokens: int
-    """Tokens of the kept rows that are learned."""
+    """Tokens of the examples that are learned."""
     supervised_tokens_lost: int
     """Tokens that would have been learned in what was cut or dropped."""
     length_p50: float
-    """Median length of the kept rows."""
+    """Median length of the examples."""
     length_max: int
-    """Length of the longest kept row."""
+    """Length of the longest example."""
+    histogram: dict[str, list[int]] = field(default_factory=dict)
+    """`edges` (of equal width) and `counts` of the lengths of the rows as rendered, before any was cut."""
 
 
-def drop_over_length(
-    examples: Sequence[Example], max_length: int, max_dropped: float, split: str
-) -> tuple[list[Example], Ledger]:
-    """Drops examples longer than `max_length` tokens and accounts for every row.
+@dataclass
+class LengthCount:
+    """The counts of a ledger, gathered chunk by chunk."""
 
-    Raises:
-        DataError: More than the share `max_dropped` would be dropped, or nothing is left.
+    rows: int = 0
+    truncated: int = 0
+    dropped: int = 0
+    supervised_lost: int = 0
+    lengths: list[int] = field(default_factory=list)
+    """Tokens of every row as rendered."""
+    too_long: list[str] = field(default_factory=list)
+    """Places of the first rows over the limit."""
+    filtered: int = 0
+    """Rows left out by the token limits of `data.quality`."""
+
+    def add(self, other: "LengthCount") -> None:
+        """Adds the counts of another chunk."""
+        self.rows += other.rows
+        self.truncated += other.truncated
+        self.dropped += other.dropped
+        self.supervised_lost += other.supervised_lost
+        self.lengths += other.lengths
+        self.filtered += other.filtered
+        self.too_long = (self.too_long + other.too_long)[: SHOWN_ROWS + 1]
+
+
+def make_ledger(count: LengthCount, lengths: NDArray[np.int64], supervised: NDArray[np.int64]) -> Ledger:
+    """Closes the account of a split.
+
+    Args:
+        count: What was counted on the way.
+        lengths: Tokens of each example that was kept.
+        supervised: Tokens of each that are learned.
     """
-    kept = [example for example in examples if len(example.input_ids) <= max_length]
-    lengths = [len(example.input_ids) for example in examples]
-    dropped = len(examples) - len(kept)
-    share = dropped / len(examples)
-    if share > max_dropped or not kept:
-        too_long = (example for example in examples if len(example.input_ids) > max_length)
-        longest = max(lengths)
-        # Rounded up, so that the advice is enough.
-        allowance = f", or allow the loss with data.max_dropped={math.ceil(share * 1000) / 1000}"
-        raise DataError(
-            f"{dropped} of {len(examples)} {split} rows are longer than data.max_length={max_length} tokens "
-            f"(the longest has {longest}): {_places(too_long)}. Use data.max_length={longest}"
-            f"{allowance if kept else ''}."
-        )
-    supervised = [example.num_supervised for example in examples]
-    kept_supervised = sum(example.num_supervised for example in kept)
-    ledger = Ledger(
-        rows=len(examples),
-        kept=len(kept),
-        truncated=0,
-        dropped=dropped,
-        tokens=sum(len(example.input_ids) for example in kept),
-        supervised_tokens=kept_supervised,
-        supervised_tokens_lost=sum(supervised) - kept_supervised,
-        length_p50=statistics.median(len(example.input_ids) for example in kept),
-        length_max=max(len(example.input_ids) for example in kept),
+    return Ledger(
+        rows=count.rows,
+        kept=count.rows - count.dropped - count.filtered,
+        truncated=count.truncated,
+        dropped=count.dropped,
+        examples=len(lengths),
+        tokens=int(lengths.sum()),
+        supervised_tokens=int(supervised.sum()),
+        supervised_tokens_lost=count.supervised_lost,
+        length_p50=float(np.median(lengths)) if len(lengths) else 0.0,
+        length_max=int(lengths.max(initial=0)),
+        histogram=_histogram(count.lengths),
     )
-    return kept, ledger
 
 
-def check_supervision(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, split: str) -> None:
-    """Refuses examples that would teach nothing or the wrong thing.
+def check_lengths(count: LengthCount, num_examples: int, limits: tuple[int, float], split: str) -> None:
+    """Refuses a split that loses too much to the length limit.
+
+    Args:
+        count: What was counted.
+        num_examples: Examples that are left.
+        limits: `data.max_length` and `data.max_dropped`.
+        split: Name of the split.
 
     Raises:
-        DataError: Some example has no supervised token, does not learn to stop, or starts with two
-            beginning-of-sequence tokens; the message shows rows.
+        DataError: More rows than the allowed share would be dropped or cut, or nothing is left.
     """
-    stops = set(special_tokens(tokenizer).values())
-    bos = tokenizer.bos_token_id
-    faults = {
-        "have no token to learn": [e for e in examples if e.num_supervised == 0],
-        "do not learn their end-of-turn token": [
-            e for e in examples if e.labels[-1:] and not _stops(e, stops)
-        ],
-        "begin with two beginning-of-sequence tokens": [
-            e for e in examples if bos is not None and e.input_ids[:2] == [bos, bos]
-        ],
-    }
+    max_length, max_dropped = limits
+    lost, rows = count.dropped + count.truncated, count.rows - count.filtered
+    if not lost or (lost / rows <= max_dropped and num_examples):
+        return
+    longest = max(count.lengths)
+    # Rounded up, so that the advice is enough.
+    allowance = f", or allow the loss with data.max_dropped={math.ceil(lost / rows * 1000) / 1000}"
+    over = sum(length > max_length for length in count.lengths)
+    raise DataError(
+        f"{over} of {rows} {split} rows are longer than data.max_length={max_length} tokens "
+        f"(the longest has {longest}): {_places(count.too_long, over)}. Use data.max_length={longest}"
+        f"{allowance if num_examples else ''}."
+    )
+
+
+def find_gate_faults(
+    encoded: Encoded, ends_open: bool, stop_ids: frozenset[int], bos_id: int | None
+) -> list[str]:
+    """Names what would make an example teach nothing or the wrong thing.
+
+    Args:
+        encoded: The example.
+        ends_open: Whether its last answer was cut, so that there is no end-of-turn token to learn.
+        stop_ids: Every special token: one of them must end what is learned.
+        bos_id: The beginning-of-sequence token.
+    """
+    faults = []
+    if encoded.num_supervised == 0:
+        faults.append(NOTHING_TO_LEARN)
+    elif not ends_open and encoded.input_ids[encoded.spans[-1][1] - 1] not in stop_ids:
+        faults.append(NO_STOP)
+    if bos_id is not None and encoded.input_ids[:2] == [bos_id, bos_id]:
+        faults.append(DOUBLE_BOS)
+    return faults
+
+
+def check_supervision(faults: dict[str, list[str]], num_examples: int, split: str) -> None:
+    """Refuses a split with examples that would teach nothing or the wrong thing.
+
+    Args:
+        faults: The places of the faulty examples under each fault.
+        num_examples: Examples that were checked.
+        split: Name of the split.
+
+    Raises:
+        DataError: There are any; the message shows rows.
+    """
     messages = [
-        f"{len(bad)} of {len(examples)} {split} rows {what}: {_places(bad)}"
-        for what, bad in faults.items()
-        if bad
+        f"{len(places)} of {num_examples} {split} rows {what}: {_places(places, len(places))}"
+        for what, places in faults.items()
     ]
     if messages:
         raise DataError("; ".join(messages) + ". Mend the rows or the chat template.")
 
 
-def _stops(example: Example, stops: set[int]) -> bool:
-    learned = [label for label in example.labels if label != IGNORE_INDEX]
-    return not learned or learned[-1] in stops
+def _places(places: Sequence[str], total: int) -> str:
+    more = f" and {total - SHOWN_ROWS} more" if total > SHOWN_ROWS else ""
+    return ", ".join(places[:SHOWN_ROWS]) + more
 
 
-def _places(examples: Iterable[Example]) -> str:
-    rows = [f"{e.conversation.source} row {e.conversation.row}" for e in examples]
-    more = f" and {len(rows) - SHOWN_ROWS} more" if len(rows) > SHOWN_ROWS else ""
-    return ", ".join(rows[:SHOWN_ROWS]) + more
+def _histogram(lengths: Sequence[int]) -> dict[str, list[int]]:
+    if not lengths:
+        return {}
+    width = max(1, math.ceil((max(lengths) + 1) / BIN_EDGES))
+    edges = [width * place for place in range(BIN_EDGES + 1)]
+    counts = np.bincount(np.array(lengths) // width, minlength=BIN_EDGES)[:BIN_EDGES]
+    return {"edges": edges, "counts": counts.tolist()}

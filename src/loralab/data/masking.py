@@ -1,8 +1,9 @@
-"""From rendered text to token ids and labels, in one tokenization."""
+"""From rendered text to token ids and the token ranges to learn, in one tokenization."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
 from loralab.data.records import Conversation
@@ -10,6 +11,24 @@ from loralab.data.templating import Rendered
 
 IGNORE_INDEX = -100
 """The label of a token that is not learned."""
+
+TokenSpan = tuple[int, int, float]
+"""Tokens [start, end) to learn and their weight in the loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A text as token ids and the ranges of them to learn."""
+
+    input_ids: list[int]
+    """Token ids of the whole text."""
+    spans: tuple[TokenSpan, ...]
+    """Ranges to learn, in order, without overlap."""
+
+    @property
+    def num_supervised(self) -> int:
+        """Tokens that the loss will see; the first token of a text can never be predicted."""
+        return sum(end - max(start, 1) for start, end, _ in self.spans if end > 1)
 
 
 @dataclass(frozen=True)
@@ -22,53 +41,99 @@ class Example:
     """The token's own id where it is learned, else `IGNORE_INDEX`; the shift by one is the loss's."""
     conversation: Conversation
     """What it was made of."""
+    weights: list[float] | None = None
+    """Weight of each token in the loss; None where every learned token has weight 1."""
+    source: int = 0
+    """Number of the source that it came from."""
 
     @property
     def num_supervised(self) -> int:
         """Tokens that the loss will see; the first token of a text can never be predicted."""
         return sum(label != IGNORE_INDEX for label in self.labels[1:])
 
+    @property
+    def loss_weight(self) -> float:
+        """Sum of the weights of the tokens that the loss will see."""
+        if self.weights is None:
+            return float(self.num_supervised)
+        pairs = zip(self.labels[1:], self.weights[1:], strict=True)
+        return sum(weight for label, weight in pairs if label != IGNORE_INDEX)
 
-def encode(
-    tokenizer: PreTrainedTokenizerBase, rendered: Sequence[Rendered], conversations: Sequence[Conversation]
-) -> list[Example]:
-    """Tokenizes rendered conversations once each and derives the labels from their character spans."""
+
+def make_example(encoded: Encoded, conversation: Conversation, source: int = 0) -> Example:
+    """Writes the ranges to learn out as labels, and as weights where any is not 1."""
+    labels = [IGNORE_INDEX] * len(encoded.input_ids)
+    weights = [0.0] * len(encoded.input_ids)
+    for start, end, weight in encoded.spans:
+        labels[start:end] = encoded.input_ids[start:end]
+        weights[start:end] = [weight] * (end - start)
+    plain = all(weight == 1 for _, _, weight in encoded.spans)
+    return Example(encoded.input_ids, labels, conversation, None if plain else weights, source)
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, rendered: Sequence[Rendered]) -> list[Encoded]:
+    """Tokenizes rendered conversations once each and finds the tokens of their supervised spans."""
     if not rendered:
         return []
-    batch = tokenizer([item.text for item in rendered], add_special_tokens=False, return_offsets_mapping=True)
+    batch = tokenizer(
+        [item.text for item in rendered],
+        add_special_tokens=False,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )
     return [
-        Example(ids, labels_from_spans(ids, offsets, item), conversation)
-        for ids, offsets, item, conversation in zip(
-            batch["input_ids"], batch["offset_mapping"], rendered, conversations, strict=True
-        )
+        Encoded(ids, token_spans(encoding, item))
+        for ids, encoding, item in zip(batch["input_ids"], batch.encodings, rendered, strict=True)
     ]
 
 
-def labels_from_spans(
-    input_ids: Sequence[int], offsets: Sequence[tuple[int, int]], rendered: Rendered
-) -> list[int]:
-    """Labels the tokens whose text lies in a supervised span.
+def token_spans(encoding: Encoding, rendered: Rendered) -> tuple[TokenSpan, ...]:
+    """Finds the tokens whose text lies in each supervised span.
 
     White space that a tokenizer glues to the front of a token does not count: a token that holds the
-    space before a span and the span's first word is learned. A token without any text of its own (white
-    space whose offsets a tokenizer trims away) is learned between two learned tokens.
+    space before a span and the span's first word is learned. A token that holds other text from outside
+    the span is not.
 
     Args:
-        input_ids: Token ids.
-        offsets: Character range [start, end) of each token.
-        rendered: The text and its supervised spans.
+        encoding: The tokenized text, with offsets in characters.
+        rendered: The text, its supervised spans and their weights.
     """
-    labels = [IGNORE_INDEX] * len(input_ids)
-    for position, (start, end) in enumerate(offsets):
-        token = rendered.text[start:end]
+    found: list[TokenSpan] = []
+    for (low, high), weight in zip(rendered.spans, rendered.weights, strict=True):
+        first = _first_token(encoding, rendered.text, low, high)
+        end = _end_token(encoding, low, high)
+        if first is not None and end is not None and first < end:
+            found.append((first, end, weight))
+    return tuple(found)
+
+
+def _first_token(encoding: Encoding, text: str, low: int, high: int) -> int | None:
+    # A tokenizer may trim white space off the offsets of its tokens, so that no token holds it.
+    tokens = (encoding.char_to_token(place) for place in range(low, high))
+    first = next((token for token in tokens if token is not None), None)
+    while first is not None and first < len(encoding):
+        start, end = encoding.token_to_chars(first) or (low, low)
+        token = text[start:end]
         start += len(token) - len(token.lstrip()) if token.strip() else 0
-        if any(start < end and low <= start and end <= high for low, high in rendered.spans):
-            labels[position] = input_ids[position]
-    learned = [label != IGNORE_INDEX for label in labels]
-    for position, (start, end) in enumerate(offsets):
-        if start < end or position == 0:
-            continue
-        follower = next((at for at in range(position, len(offsets)) if offsets[at][0] < offsets[at][1]), 0)
-        if learned[position - 1] and learned[follower]:
-            labels[position], learned[position] = input_ids[position], True
-    return labels
+        if start >= low:
+            return first
+        first += 1
+    return None
+
+
+def _end_token(encoding: Encoding, low: int, high: int) -> int | None:
+    tokens = (encoding.char_to_token(place) for place in range(high - 1, low - 1, -1))
+    last = next((token for token in tokens if token is not None), None)
+    if last is None:
+        return None
+    # A character of several bytes can be several tokens, of which char_to_token names the first.
+    while last + 1 < len(encoding) and _starts_before(encoding, last + 1, high):
+        last += 1
+    straddles = (encoding.token_to_chars(last) or (low, high))[1] > high
+    return last if straddles else last + 1
+
+
+def _starts_before(encoding: Encoding, token: int, high: int) -> bool:
+    chars = encoding.token_to_chars(token)
+    return chars is not None and chars[0] < high and chars[0] < chars[1]

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 class StepPlan:
     """The order of a run, known before it starts; any step can be asked for on its own."""
 
-    num_examples: int
-    """Training examples."""
-    examples_per_step: int
-    """Examples of one optimizer step; the last step of an epoch may have fewer."""
+    num_rows: int
+    """Rows of an epoch: examples, packed rows, or groups of examples."""
+    rows_per_step: int
+    """Rows of one optimizer step; the last step of an epoch may have fewer."""
     epochs: float
-    """Passes over the examples."""
+    """Passes over the rows."""
     max_steps: int | None
     """Optimizer steps; None follows `epochs`."""
     val_every: float
@@ -28,7 +28,7 @@ class StepPlan:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of one pass over the examples."""
-        return math.ceil(self.num_examples / self.examples_per_step)
+        return math.ceil(self.num_rows / self.rows_per_step)
 
     @cached_property
     def total_steps(self) -> int:
@@ -59,11 +59,11 @@ class StepPlan:
     def rows(self, step: int) -> list[int]:
         """The rows of a step, counted from 0."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        order = _epoch_order(self.num_examples, self.seed, epoch)
-        chosen = order[place * self.examples_per_step : (place + 1) * self.examples_per_step]
+        order = _epoch_order(self.num_rows, self.seed, epoch)
+        chosen = order[place * self.rows_per_step : (place + 1) * self.rows_per_step]
         return [int(row) for row in chosen]
 
 
 @lru_cache(maxsize=1)
-def _epoch_order(num_examples: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    return np.random.default_rng((seed, epoch)).permutation(num_examples)
+def _epoch_order(num_rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.default_rng((seed, epoch)).permutation(num_rows)

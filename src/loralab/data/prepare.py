@@ -1,41 +1,45 @@
 """From configured files to examples ready to train on."""
 
-import dataclasses
-import hashlib
+import json
+import os
+import shutil
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.resources import as_file, files
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
-from loralab.config.schema import DataConfig
-from loralab.data.conversations import load_conversations
-from loralab.data.gate import Ledger, check_supervision, drop_over_length
-from loralab.data.masking import Example, encode
-from loralab.data.records import Conversation
-from loralab.data.splits import random_split
-from loralab.data.templating import render
+from loralab.config.data import DataConfig
+from loralab.data.cache import cache_dir, cache_key
+from loralab.data.collecting import Collected, collect
+from loralab.data.encoding import ExampleMaker
+from loralab.data.gate import LengthCount, Ledger, check_lengths, check_supervision, make_ledger
+from loralab.data.intake import source_files
+from loralab.data.masking import Example
+from loralab.data.mixing import SourceShare
+from loralab.data.report import DataFile, DataReport
+from loralab.data.source import PARTS, Source, list_sources
+from loralab.data.sources import hash_file, hub_revision, is_hub
+from loralab.data.store import SCHEMA, ExampleStore
+from loralab.data.tally import Tally
+from loralab.data.workers import map_chunks
 from loralab.errors import DataError
 
-EMBEDDED = {"train": "train.jsonl", "val": "validation.jsonl", "test": "test.jsonl"}
-
-
-@dataclass(frozen=True)
-class DataFile:
-    """A file that rows came from, pinned by its content."""
-
-    path: str
-    sha256: str
-    rows: int
+ROWS_PER_CHUNK = 256
+REPORT_NAME = "report.json"
 
 
 @dataclass(frozen=True)
 class PreparedSplit:
     """Examples of one split and what became of its rows."""
 
-    examples: list[Example]
+    examples: Sequence[Example]
+    """Memory-mapped examples, in the order of their rows."""
     ledger: Ledger
+    """Lengths and truncation."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,21 @@ class PreparedData:
     val: PreparedSplit
     test: PreparedSplit
     files: list[DataFile]
+    """Where the rows came from."""
+    report: DataReport
+    """What became of every row."""
+    source_names: list[str] = field(default_factory=lambda: ["data"])
+    """Name of each source; `Example.source` counts in it."""
+    shares: list[SourceShare] = field(default_factory=list)
+    """Part of each training source in the mixture; empty where every example is seen once."""
+    folder: Path | None = None
+    """Where the examples lie; None where they are in memory."""
 
 
 def prepare_data(config: DataConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreparedData:
-    """Reads, splits, renders, tokenizes and checks the rows that a config names.
+    """Reads, cleans, splits, renders, tokenizes and checks the rows that a config names.
+
+    With `data.cache` the result is kept, and found again under a hash of everything that shapes it.
 
     Args:
         config: The `data` group.
@@ -59,71 +74,103 @@ def prepare_data(config: DataConfig, tokenizer: PreTrainedTokenizerBase, seed: i
     Raises:
         DataError: A file, a row or the whole cannot be used.
     """
-    loaded = _load_embedded() if config.name == "calls" else _load_files(config)
-    data_files = [
-        DataFile(source, hashlib.sha256(Path(source).read_bytes()).hexdigest(), len(conversations))
-        for source, conversations in loaded.values()
-    ]
-    rows = {split: conversations for split, (_, conversations) in loaded.items()}
-    rows["train"] = rows["train"][: config.max_examples]
-    rows = _hold_out(rows, config, seed)
-    splits = {split: prepare_split(rows[split], config, tokenizer, split) for split in EMBEDDED}
-    return PreparedData(**splits, files=data_files)
+    sources = list_sources(config)
+    files = [file for source in sources for file in _pin(source)]
+    root = cache_dir() / "prepared" if config.cache else Path(tempfile.mkdtemp(prefix="loralab-"))
+    folder = root / cache_key(config, tokenizer, files, seed)
+    try:
+        if not (folder / REPORT_NAME).is_file():
+            _build(folder, config, sources, tokenizer, seed)
+        return _open(folder, config, sources, files)
+    finally:
+        if not config.cache:
+            # The mapped files stay readable until the process ends.
+            shutil.rmtree(root, ignore_errors=True)
 
 
-def prepare_split(
-    conversations: Sequence[Conversation], config: DataConfig, tokenizer: PreTrainedTokenizerBase, split: str
-) -> PreparedSplit:
-    """Renders, tokenizes and checks the conversations of one split.
-
-    Raises:
-        DataError: The chat template does not fit, or the supervision gate stays closed.
-    """
-    rendered = []
-    for conversation in conversations:
-        try:
-            rendered.append(render(tokenizer, conversation))
-        except DataError as error:
-            raise DataError(f"{conversation.source} row {conversation.row}: {error}") from error
-    examples = encode(tokenizer, rendered, conversations)
-    check_supervision(examples, tokenizer, split)
-    return PreparedSplit(*drop_over_length(examples, config.max_length, config.max_dropped, split))
+def _pin(source: Source) -> list[DataFile]:
+    if is_hub(source.path):
+        name = source.path.partition(":")[2]
+        return [DataFile(source.path, hub_revision(name, source.revision))]
+    return [DataFile(str(path), hash_file(path)) for path in source_files(source)]
 
 
-def _load_embedded() -> dict[str, tuple[str, list[Conversation]]]:
-    loaded = {}
-    for split, name in EMBEDDED.items():
-        with as_file(files("loralab.data.calls") / name) as path:
-            loaded[split] = (str(path), load_conversations(path, "openai", {}))
-    return loaded
+def _build(
+    folder: Path, config: DataConfig, sources: Sequence[Source], tokenizer: PreTrainedTokenizerBase, seed: int
+) -> None:
+    """Prepares into a temporary folder and moves it into place in one step."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
+    except OSError as error:
+        raise DataError(
+            f"prepared data cannot be kept in {folder.parent}: {error.strerror}. Give another folder in "
+            "LORALAB_CACHE, or use data.cache=false."
+        ) from None
+    try:
+        collected = collect(sources, config, seed, work)
+        maker = ExampleMaker(collected.corpus, tokenizer, config, [each.loss_weight for each in sources])
+        ledgers = {}
+        for part in PARTS:
+            ledgers[part] = _write_split(work / f"{part}.arrow", part, maker, collected, config)
+        report = DataReport(
+            collected.reports, collected.splits, ledgers, collected.overlaps, collected.num_overlaps
+        )
+        (work / REPORT_NAME).write_text(json.dumps(report.to_dict()), encoding="utf-8")
+        (work / "corpus.arrow").unlink()
+        if not (folder / REPORT_NAME).is_file():
+            os.replace(work, folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
-def _load_files(config: DataConfig) -> dict[str, tuple[str, list[Conversation]]]:
-    columns = {name: field for name, field in dataclasses.asdict(config.columns).items() if field is not None}
-    paths = {"train": config.path, "val": config.val_path, "test": config.test_path}
-    loaded = {}
-    for split, path in paths.items():
-        if path is not None:
-            try:
-                loaded[split] = (path, load_conversations(Path(path), config.format, columns))
-            except DataError as error:
-                # The reader speaks of data.path; held-out files have keys of their own.
-                key = "data.path" if split == "train" else f"data.{split}_path"
-                raise DataError(str(error).replace("data.path=", f"{key}=", 1)) from error
-    return loaded
+def _write_split(
+    path: Path, part: str, maker: ExampleMaker, collected: Collected, config: DataConfig
+) -> Ledger:
+    numbers, tally = collected.parts[part], collected.splits[part]
+    chunks = [numbers[at : at + ROWS_PER_CHUNK] for at in range(0, len(numbers), ROWS_PER_CHUNK)]
+    count, faults, rendered = LengthCount(), dict[str, list[str]](), Tally()
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+        for result in map_chunks(maker, chunks, config.num_workers):
+            rendered.add(result.tally)
+            count.add(result.count)
+            for fault, places in result.faults.items():
+                faults.setdefault(fault, []).extend(places)
+            if result.columns is not None:
+                writer.write_batch(result.columns)
+    _refuse_unrendered(rendered, part, config)
+    tally.add(Tally(0, rendered.removed))
+    store = ExampleStore(path)
+    check_supervision(faults, len(store), part)
+    max_dropped = 0.0 if config.over_length == "raise" else config.max_dropped
+    check_lengths(count, len(store), (config.max_length, max_dropped), part)
+    if not len(store):
+        raise DataError(
+            f"no {part} rows are left after cleaning: see which checks removed them, or add rows."
+        )
+    return make_ledger(count, store.lengths, store.supervised)
 
 
-def _hold_out(
-    rows: dict[str, list[Conversation]], config: DataConfig, seed: int
-) -> dict[str, list[Conversation]]:
-    if {"val", "test"} <= rows.keys():
-        return rows
-    val_fraction = 0.0 if "val" in rows else config.val_fraction
-    test_fraction = 0.0 if "test" in rows else config.test_fraction
-    dealt = dataclasses.asdict(random_split(len(rows["train"]), val_fraction, test_fraction, seed))
-    if not dealt["train"]:
-        raise DataError("no training rows are left after holding out validation and test rows: add rows.")
-    return {
-        **{split: [rows["train"][row] for row in chosen] for split, chosen in dealt.items() if chosen},
-        **{split: rows[split] for split in rows if split != "train"},
+def _refuse_unrendered(tally: Tally, part: str, config: DataConfig) -> None:
+    removals = tally.removed.get("chat_template")
+    if removals is None or config.on_error == "skip":
+        return
+    first = removals.examples[0]
+    more = f" (and {removals.count - 1} more {part} rows)" if removals.count > 1 else ""
+    raise DataError(f"{first.file} {first.place}: {first.reason}{more}")
+
+
+def _open(folder: Path, config: DataConfig, sources: Sequence[Source], files: list[DataFile]) -> PreparedData:
+    report = DataReport.from_dict(json.loads((folder / REPORT_NAME).read_text(encoding="utf-8")))
+    splits = {
+        part: PreparedSplit(ExampleStore(folder / f"{part}.arrow"), report.ledgers[part]) for part in PARTS
     }
+    counts = np.bincount(splits["train"].examples.sources, minlength=len(sources))
+    return PreparedData(
+        **splits,
+        files=files,
+        report=report,
+        source_names=[source.name for source in sources],
+        shares=[s.share(int(n)) for s, n in zip(sources, counts, strict=True) if s.part == "train"],
+        folder=folder,
+    )

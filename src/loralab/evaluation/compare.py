@@ -14,6 +14,7 @@ from loralab import metrics
 from loralab.config.schema import EvalConfig
 from loralab.data.datamodule import eval_batches
 from loralab.data.masking import IGNORE_INDEX, Example
+from loralab.data.prepare import PreparedData
 from loralab.data.templating import apply_template
 from loralab.evaluation.generation import GenerationSettings, generate_responses
 from loralab.evaluation.matching import exact_match
@@ -35,7 +36,7 @@ class Comparison:
 def compare(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
-    examples: Sequence[Example],
+    data: PreparedData,
     config: EvalConfig,
     console: Console,
 ) -> Comparison:
@@ -44,26 +45,32 @@ def compare(
     Args:
         model: The adapted model, in evaluation mode.
         tokenizer: Its tokenizer.
-        examples: The test split.
+        data: Holds the test split.
         config: How many examples and how long the answers.
         console: Shows the progress.
     """
-    chosen = list(examples[: config.max_examples])
+    chosen, names = data.test.examples[: config.max_examples], data.source_names
     batches = eval_batches(chosen, config.batch_size, tokenizer.pad_token_id)
-    tuned_perplexity = metrics.perplexity(mean_nll(model, batches))
+    tuned = mean_nll(model, batches, names)
     with model.disable_adapter():
-        base_perplexity = metrics.perplexity(mean_nll(model, batches))
+        base = mean_nll(model, batches, names)
     chats = [example for example in chosen if not example.conversation.is_text]
     predictions = _answers(model, tokenizer, chats, config, console) if chats else []
-    return Comparison(
-        figures={
-            metrics.TEST_PERPLEXITY: tuned_perplexity,
-            metrics.BASE_TEST_PERPLEXITY: base_perplexity,
-            metrics.TEST_EXACT_MATCH: _share(predictions, "tuned_match"),
-            metrics.BASE_TEST_EXACT_MATCH: _share(predictions, "base_match"),
-        },
-        predictions=predictions,
-    )
+    figures: dict[str, float | None] = {
+        metrics.TEST_PERPLEXITY: metrics.perplexity(tuned.mean),
+        metrics.BASE_TEST_PERPLEXITY: metrics.perplexity(base.mean),
+        metrics.TEST_EXACT_MATCH: _share(predictions, "tuned_match"),
+        metrics.BASE_TEST_EXACT_MATCH: _share(predictions, "base_match"),
+    }
+    for name in tuned.by_source:
+        of_source = [row for row, chat in zip(predictions, chats, strict=True) if names[chat.source] == name]
+        figures |= {
+            metrics.for_source(metrics.TEST_PERPLEXITY, name): metrics.perplexity(tuned.by_source[name]),
+            metrics.for_source(metrics.BASE_TEST_PERPLEXITY, name): metrics.perplexity(base.by_source[name]),
+            metrics.for_source(metrics.TEST_EXACT_MATCH, name): _share(of_source, "tuned_match"),
+            metrics.for_source(metrics.BASE_TEST_EXACT_MATCH, name): _share(of_source, "base_match"),
+        }
+    return Comparison(figures, predictions)
 
 
 def generation_settings(examples: Sequence[Example], config: EvalConfig) -> GenerationSettings:

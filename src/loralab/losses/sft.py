@@ -13,25 +13,22 @@ CHUNK_POSITIONS = 512
 """Positions whose logits exist at once; at a vocabulary of 128k this is a quarter of a GiB in float32."""
 
 
-def supervised_positions(hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Picks the positions that predict a supervised token.
+def supervised_positions(labels: Tensor) -> Tensor:
+    """Finds the tokens that are predicted and learned.
 
     Args:
-        hidden: [batch, seq, hidden]
         labels: [batch, seq], `IGNORE_INDEX` where nothing is learned.
 
     Returns:
-        Hidden states [num, hidden] and the token each must predict [num].
+        A mask [batch, seq - 1] over the tokens after the first; each is predicted at the place before it.
     """
-    targets = labels[:, 1:]
-    chosen = targets != IGNORE_INDEX
-    return hidden[:, :-1][chosen], targets[chosen]
+    return labels[:, 1:] != IGNORE_INDEX
 
 
-def cross_entropy_sum(
+def token_nll(
     hidden: Tensor, targets: Tensor, project: Callable[[Tensor], Tensor], chunk: int = CHUNK_POSITIONS
 ) -> Tensor:
-    """Sums the negative log likelihood of the targets, in float32.
+    """Returns the negative log likelihood of each target, in float32.
 
     Logits are computed `chunk` positions at a time and recomputed in the backward pass when there is
     more than one chunk, so that the largest tensor of the step is bounded.
@@ -43,16 +40,15 @@ def cross_entropy_sum(
         chunk: Positions per chunk.
 
     Returns:
-        A scalar: the sum over positions of -log p(target).
+        [num]: -log p(target) at each position.
     """
 
-    def chunk_sum(part: Tensor, part_targets: Tensor) -> Tensor:
-        return F.cross_entropy(project(part).float(), part_targets, reduction="sum")
+    def chunk_nll(part: Tensor, part_targets: Tensor) -> Tensor:
+        return F.cross_entropy(project(part).float(), part_targets, reduction="none")
 
     if len(targets) <= chunk:
-        return chunk_sum(hidden, targets)
-    losses = [
-        checkpoint(chunk_sum, part, part_targets, use_reentrant=False)
+        return chunk_nll(hidden, targets)
+    return torch.cat([
+        checkpoint(chunk_nll, part, part_targets, use_reentrant=False)
         for part, part_targets in zip(hidden.split(chunk), targets.split(chunk), strict=True)
-    ]
-    return torch.stack(losses).sum()
+    ])  # fmt: skip

@@ -1,27 +1,35 @@
 """Hidden states of the whole sequence, logits only where they are needed."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from loralab.data.collate import MicroBatch
+from loralab.model.attention import document_arguments
+
 Projection = Callable[[Tensor], Tensor]
 """From hidden states [num, hidden] to logits [num, vocab]."""
 
 
-def hidden_states(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+def hidden_states(model: PreTrainedModel, batch: MicroBatch) -> Tensor:
     """Runs the decoder without its output head.
 
     Args:
-        model: A causal language model (the base inside PEFT, adapters included).
-        input_ids: [batch, seq]
-        attention_mask: [batch, seq]
+        model: A causal language model (the base inside PEFT, adapters included); for packed rows one
+            that `enable_document_attention` has prepared.
+        batch: Padded or packed rows, [batch, seq].
 
     Returns:
         [batch, seq, hidden]
     """
-    output = model.base_model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+    arguments: dict[str, Any] = {"attention_mask": batch.attention_mask}
+    if batch.bounds is not None:
+        arguments = document_arguments(model, batch.bounds, batch.input_ids.device)
+        arguments["position_ids"] = batch.position_ids
+    output = model.base_model(input_ids=batch.input_ids, use_cache=False, **arguments)
     hidden: Tensor = output.last_hidden_state
     return hidden
 

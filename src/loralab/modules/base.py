@@ -1,5 +1,7 @@
 """The training step that every objective shares."""
 
+import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -7,12 +9,12 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from peft import PeftModel
 from torch import Tensor
-from torchmetrics import SumMetric
 
 from loralab.config.schema import TrainConfig
 from loralab.data.collate import MicroBatch, StepBatch
 from loralab.data.plan import StepPlan
-from loralab.metrics import TRAIN_GRAD_NORM, TRAIN_LOSS, TRAIN_LR
+from loralab.losses.parts import LossParts, SourceMeans
+from loralab.metrics import TRAIN_GRAD_NORM, TRAIN_LOSS, TRAIN_LR, for_source
 from loralab.model.lora import trainable
 from loralab.optim.build import build_optimizer
 from loralab.optim.master import MasterWeights
@@ -22,13 +24,30 @@ from loralab.optim.schedules import lr_factor
 class AdapterModule(pl.LightningModule):
     """Trains an adapter one whole optimizer step at a time.
 
-    A step's loss is the sum over its supervised tokens divided by their number, counted before the
-    first backward, so that one batch of 8 and four accumulated batches of 2 give the same update. An
+    A step's loss is the weighted sum over its supervised tokens divided by their weights, summed before
+    the first backward, so that one batch of 8 and four accumulated batches of 2 give the same update. An
     objective says only what a micro-batch costs.
     """
 
-    def __init__(self, model: PeftModel, plan: StepPlan, config: TrainConfig, dtype: torch.dtype) -> None:
-        """Takes an adapted model; its trainable parameters move to `dtype`, with float32 masters."""
+    def __init__(
+        self,
+        model: PeftModel,
+        plan: StepPlan,
+        config: TrainConfig,
+        dtype: torch.dtype,
+        source_names: Sequence[str] = ("data",),
+        num_train_sources: int = 1,
+    ) -> None:
+        """Takes an adapted model; its trainable parameters move to `dtype`, with float32 masters.
+
+        Args:
+            model: The adapted model.
+            plan: The order of the run.
+            config: Optimizer, schedule and clipping.
+            dtype: Compute dtype of the adapter.
+            source_names: Name of each source that the examples count in, those of training first.
+            num_train_sources: How many of them are trained on.
+        """
         super().__init__()
         self.automatic_optimization = False
         self.model = model
@@ -39,12 +58,14 @@ class AdapterModule(pl.LightningModule):
         self.masters = MasterWeights(trainable(model), dtype)
         self.finished_steps = 0
         self.val_loss = float("nan")
-        # The default strategy drops NaN: a diverged model would have a perfect loss.
-        self._val_sum = SumMetric(nan_strategy="disable")
-        self._val_tokens = SumMetric(nan_strategy="disable")
+        self.val_loss_by_source: dict[str, float] = {}
+        self.source_names = list(source_names)
+        self.train_names = self.source_names[:num_train_sources]
+        self._train_means = SourceMeans(num_train_sources)
+        self._val_means = SourceMeans(len(self.source_names))
 
-    def loss_sum(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
-        """Returns the summed loss of a micro-batch and the number of tokens it sums over."""
+    def item_losses(self, batch: MicroBatch) -> LossParts:
+        """Returns the loss of each item of a micro-batch: of tokens, or of pairs."""
         raise NotImplementedError
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -59,25 +80,40 @@ class AdapterModule(pl.LightningModule):
             group["lr"] = lr
         loss = torch.zeros((), device=self.device)
         for micro_batch in batch.micro_batches:
-            micro_loss = self.loss_sum(micro_batch)[0] / batch.supervised_tokens
+            parts = self.item_losses(micro_batch)
+            micro_loss = parts.weighted().sum() / batch.loss_weight
             self.manual_backward(micro_loss)
             loss += micro_loss.detach()
+            self._train_means.update(parts)
         max_norm = self.config.trainer.grad_clip or float("inf")
         grad_norm = torch.nn.utils.clip_grad_norm_(self.masters.parameters(), max_norm)
         optimizer.step()
         optimizer.zero_grad()
         self.masters.publish()
         self.finished_steps = batch.step + 1
-        return {TRAIN_LOSS: loss, TRAIN_GRAD_NORM: grad_norm, TRAIN_LR: lr}
+        return {
+            TRAIN_LOSS: loss, TRAIN_GRAD_NORM: grad_norm, TRAIN_LR: lr, **self._train_loss_by_source()
+        }  # fmt: skip
 
     def validation_step(self, batch: MicroBatch, batch_idx: int) -> None:
         """Adds a batch to the validation loss."""
-        loss_sum, num_tokens = self.loss_sum(batch)
-        self._val_sum.update(loss_sum)
-        self._val_tokens.update(num_tokens)
+        self._val_means.update(self.item_losses(batch))
 
     def on_validation_epoch_end(self) -> None:
-        """Keeps the mean loss over the tokens of the split."""
-        self.val_loss = float(self._val_sum.compute() / self._val_tokens.compute())
-        self._val_sum.reset()
-        self._val_tokens.reset()
+        """Keeps the mean loss over the tokens of the split, and over those of each source."""
+        mean, *by_source = self._val_means.compute().tolist()
+        self._val_means.reset()
+        self.val_loss = mean
+        named = zip(self.source_names, by_source, strict=True)
+        self.val_loss_by_source = several({name: loss for name, loss in named if not math.isnan(loss)})
+
+    def _train_loss_by_source(self) -> dict[str, Tensor]:
+        means = self._train_means.compute()[1:]
+        self._train_means.reset()
+        named = zip(self.train_names, means, strict=True)
+        return several({for_source(TRAIN_LOSS, name): loss for name, loss in named})
+
+
+def several(by_source: dict[str, Any]) -> dict[str, Any]:
+    """Keeps figures of single sources where there is more than one source to tell apart."""
+    return by_source if len(by_source) > 1 else {}

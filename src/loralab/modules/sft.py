@@ -1,20 +1,30 @@
 """Supervised fine-tuning."""
 
-from torch import Tensor
+from transformers import PreTrainedModel
 
 from loralab.data.collate import MicroBatch
-from loralab.losses.sft import cross_entropy_sum, supervised_positions
+from loralab.losses.parts import LossParts
+from loralab.losses.sft import supervised_positions, token_nll
 from loralab.model.head import hidden_states, projection
 from loralab.model.lora import causal_lm
 from loralab.modules.base import AdapterModule
 
 
+def token_losses(model: PreTrainedModel, batch: MicroBatch) -> LossParts:
+    """Returns the negative log likelihood of every supervised token, with its weight and source."""
+    hidden = hidden_states(model, batch)
+    chosen = supervised_positions(batch.labels)
+    losses = token_nll(hidden[:, :-1][chosen], batch.labels[:, 1:][chosen], projection(model))
+    return LossParts(
+        losses,
+        None if batch.weights is None else batch.weights[:, 1:][chosen],
+        None if batch.sources is None else batch.sources[:, 1:][chosen],
+    )
+
+
 class SFTModule(AdapterModule):
     """Cross entropy on the supervised tokens."""
 
-    def loss_sum(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
-        """Returns the summed cross entropy and the number of supervised tokens."""
-        base = causal_lm(self.model)
-        hidden = hidden_states(base, batch.input_ids, batch.attention_mask)
-        hidden, targets = supervised_positions(hidden, batch.labels)
-        return cross_entropy_sum(hidden, targets, projection(base)), targets.new_tensor(len(targets))
+    def item_losses(self, batch: MicroBatch) -> LossParts:
+        """Returns the cross entropy of each supervised token."""
+        return token_losses(causal_lm(self.model), batch)

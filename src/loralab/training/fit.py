@@ -15,11 +15,13 @@ from loralab.callbacks.restore import Restore
 from loralab.config.load import task_overrides
 from loralab.config.schema import TrainConfig
 from loralab.data.datamodule import DataModule
+from loralab.data.layout import Layout
 from loralab.data.plan import StepPlan
 from loralab.errors import Interrupted
 from loralab.evaluation.compare import compare
 from loralab.evaluation.perplexity import mean_nll
 from loralab.evaluation.tables import print_comparison
+from loralab.model.attention import enable_document_attention
 from loralab.model.load import load_base
 from loralab.model.lora import attach_adapter, count_parameters, save_adapter
 from loralab.modules.base import AdapterModule
@@ -27,10 +29,12 @@ from loralab.modules.registry import MODULES
 from loralab.runs.checkpoint import load_checkpoint
 from loralab.runs.folder import RunFolder, read_json
 from loralab.runs.memory import peak_gib
+from loralab.training.dry_run import plan_run
+from loralab.training.introduction import print_data
 from loralab.training.loggers import build_loggers, finish_loggers, trim_metrics
 from loralab.training.record import begin_training, close_run, record_comparison, update_summary
 from loralab.training.resume import check_same_data, last_checkpoint, reopen
-from loralab.training.setup import Setup, prepare
+from loralab.training.setup import Setup, make_plan, prepare
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,14 @@ class Session:
 
 
 def train(config: TrainConfig) -> RunFolder:
-    """Runs or resumes a training run and returns its folder.
+    """Runs, resumes or, with `dry_run`, only plans a training run and returns its folder.
 
     Raises:
         LoralabError: Something the user must change.
         Interrupted: A signal came; the message says how to continue.
     """
+    if config.dry_run:
+        return plan_run(config)
     started, console = time.perf_counter(), Console(highlight=False)
     if config.resume is not None:
         run, config = reopen(config, task_overrides())
@@ -91,20 +97,18 @@ def assemble(run: RunFolder, config: TrainConfig, setup: Setup, console: Console
         LoralabError: The model cannot be loaded, a target does not exist, or a checkpoint is damaged.
     """
     trainer_config, callbacks = config.trainer, config.callbacks
-    plan = StepPlan(
-        num_examples=len(setup.data.train.examples),
-        examples_per_step=trainer_config.batch_size * trainer_config.accumulation,
-        epochs=trainer_config.epochs,
-        max_steps=trainer_config.max_steps,
-        val_every=trainer_config.val_every,
-        seed=config.seed,
-    )
+    layout, plan = make_plan(config, setup.data)
     base = load_base(config.model, config.quant, setup.device, setup.dtype)
     if trainer_config.gradient_checkpointing:
         base.activation_checkpointing_enable()
+    if layout.is_packed:
+        enable_document_attention(base)
     model = attach_adapter(base, config.lora, config.seed)
-    module = MODULES[config.objective.name](model, plan, config, setup.dtype)
-    datamodule = DataModule(setup.data, plan, trainer_config.batch_size, setup.tokenizer.pad_token_id)
+    data = setup.data
+    module = MODULES[config.objective.name](
+        model, plan, config, setup.dtype, data.source_names, max(1, len(data.shares))
+    )
+    datamodule = DataModule(data, plan, layout, trainer_config.batch_size, setup.tokenizer.pad_token_id)
     recorder = Recorder(callbacks.log_every)
     checkpoints = Checkpoints(run, callbacks.checkpoint_every, recorder)
     restore = Restore(last_checkpoint(run, console), module, recorder, checkpoints)
@@ -122,7 +126,7 @@ def assemble(run: RunFolder, config: TrainConfig, setup: Setup, console: Console
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    _introduce(console, config, setup, module, plan)
+    _introduce(console, config, setup, module, (layout, plan))
     return Session(run, config, setup, module, datamodule, trainer, recorder, checkpoints, console)
 
 
@@ -132,10 +136,10 @@ def fit(session: Session) -> None:
     if metrics.BASE_VAL_PERPLEXITY not in read_json(run.summary_path):
         module.eval()
         with module.model.disable_adapter():
-            loss = mean_nll(module.model, session.datamodule.val_dataloader())
-        Recorder.write(trainer, 0, {metrics.VAL_LOSS: loss, metrics.VAL_PERPLEXITY: metrics.perplexity(loss)})
-        update_summary(run, {metrics.BASE_VAL_PERPLEXITY: metrics.perplexity(loss)})
-        session.console.print(f"base val loss {loss:.4f}")
+            nll = mean_nll(module.model, session.datamodule.val_dataloader(), module.source_names)
+        Recorder.write(trainer, 0, metrics.validation_figures(nll.mean, nll.by_source))
+        update_summary(run, {metrics.BASE_VAL_PERPLEXITY: metrics.perplexity(nll.mean)})
+        session.console.print(f"base val loss {nll.mean:.4f}")
     try:
         if module.finished_steps < module.plan.total_steps:
             trainer.fit(module.train(), session.datamodule)
@@ -160,9 +164,7 @@ def compare_with_base(session: Session) -> None:
     """Compares base and tuned model on the test split, in the run folder and in the terminal."""
     config, run = session.config.eval, session.run
     model = session.module.model.eval()
-    comparison = compare(
-        model, session.setup.tokenizer, session.setup.data.test.examples, config, session.console
-    )
+    comparison = compare(model, session.setup.tokenizer, session.setup.data, config, session.console)
     record_comparison(run, comparison, config.samples)
     update_summary(run, {metrics.MEMORY_PEAK_GIB: round(peak_gib(session.setup.device), 3)})
     print_comparison(session.console, comparison.figures, comparison.predictions[: config.samples])
@@ -192,10 +194,14 @@ def _summarize(session: Session) -> None:
 
 
 def _introduce(
-    console: Console, config: TrainConfig, setup: Setup, module: AdapterModule, plan: StepPlan
+    console: Console,
+    config: TrainConfig,
+    setup: Setup,
+    module: AdapterModule,
+    planned: tuple[Layout, StepPlan],
 ) -> None:
     num_trainable, num_total = count_parameters(module.model)
-    data = setup.data
+    layout, plan = planned
     dtype = str(setup.dtype).removeprefix("torch.")
     console.print(
         f"{config.model.name} · quant {config.quant.name} · {dtype} on {setup.device.type} · "
@@ -203,13 +209,7 @@ def _introduce(
         f"({num_trainable / num_total:.2%})",
         soft_wrap=True,
     )
-    console.print(
-        f"{config.data.name}: {data.train.ledger.kept} train, {data.val.ledger.kept} val, "
-        f"{data.test.ledger.kept} test rows · {data.train.ledger.supervised_tokens:,} of "
-        f"{data.train.ledger.tokens:,} training tokens supervised · "
-        f"{sum(split.ledger.dropped for split in (data.train, data.val, data.test))} rows dropped",
-        soft_wrap=True,
-    )
+    print_data(console, config, setup.data, layout)
     console.print(
         f"{plan.total_steps} steps, {plan.steps_per_epoch} per epoch, validation every {plan.val_interval}"
     )

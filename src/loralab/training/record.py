@@ -9,7 +9,6 @@ from rich.console import Console
 
 from loralab.config.load import job_number, task_overrides, to_yaml
 from loralab.config.schema import EvaluateConfig, TrainConfig
-from loralab.data.prepare import PreparedData
 from loralab.evaluation.compare import Comparison
 from loralab.evaluation.report import write_report
 from loralab.runs.folder import (
@@ -85,8 +84,7 @@ def _describe(
     manifest["data"] = [asdict(file) for file in setup.data.files]
     manifest["chat_template"] = str(setup.tokenizer.chat_template)
     write_json(run.manifest_path, manifest)
-    write_json(run.data_path, {"splits": _ledgers(setup.data)})
-
-
-def _ledgers(data: PreparedData) -> dict[str, Any]:
-    return {name: asdict(getattr(data, name).ledger) for name in ("train", "val", "test")}
+    report = setup.data.report.to_dict()
+    write_json(
+        run.data_path, {**report, "splits": report["ledgers"], "removed_after_split": report["splits"]}
+    )

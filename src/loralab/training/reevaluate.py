@@ -37,7 +37,7 @@ def evaluate_run(config: EvaluateConfig) -> RunFolder:
     console.print(f"run folder: {run.path}", soft_wrap=True)
     base = load_base(settings.model, settings.quant, setup.device, setup.dtype)
     model = load_adapter(base, trained.adapter_dir, setup.dtype)
-    comparison = compare(model, setup.tokenizer, setup.data.test.examples, settings.eval, console)
+    comparison = compare(model, setup.tokenizer, setup.data, settings.eval, console)
     record_comparison(run, comparison, settings.eval.samples)
     update_summary(run, {
         "run_id": run.run_id,

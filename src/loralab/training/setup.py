@@ -6,6 +6,9 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from loralab.config.schema import TrainConfig
+from loralab.data.datamodule import make_layout
+from loralab.data.layout import Layout
+from loralab.data.plan import StepPlan
 from loralab.data.prepare import PreparedData, prepare_data
 from loralab.data.templating import set_chat_template
 from loralab.model.hardware import resolve_device, resolve_dtype
@@ -42,3 +45,21 @@ def prepare(config: TrainConfig) -> Setup:
     tokenizer = load_tokenizer(config.model)
     set_chat_template(tokenizer, config.data.chat_template)
     return Setup(device, dtype, tokenizer, prepare_data(config.data, tokenizer, config.seed))
+
+
+def make_plan(config: TrainConfig, data: PreparedData) -> tuple[Layout, StepPlan]:
+    """Says which examples each step sees, before any weights load."""
+    trainer = config.trainer
+    pack_length = config.data.max_length if config.data.packing else None
+    layout = make_layout(data, config.seed, pack_length, trainer.batch_tokens)
+    # A group of examples is a whole micro-batch already.
+    per_micro_batch = 1 if layout.is_grouped else trainer.batch_size
+    plan = StepPlan(
+        num_rows=layout.num_units,
+        rows_per_step=per_micro_batch * trainer.accumulation,
+        epochs=trainer.epochs,
+        max_steps=trainer.max_steps,
+        val_every=trainer.val_every,
+        seed=config.seed,
+    )
+    return layout, plan

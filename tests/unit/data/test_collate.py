@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loralab.data.collate import collate_step, pad_examples
+from loralab.data.collate import collate_step, pack_examples, pad_examples
 from loralab.data.masking import Example
 from loralab.data.records import Conversation, Message
 
@@ -75,3 +75,35 @@ def test_micro_batch_size_changes_no_count_and_loses_no_token(lengths: list[int]
     assert batch.tokens == sum(int(micro.attention_mask.sum()) for micro in batch.micro_batches)
     kept = [row[0] for micro in batch.micro_batches for row in micro.input_ids.tolist()]
     assert kept == sorted(lengths, reverse=True)
+
+
+def test_packed_row_holds_its_examples_end_to_end() -> None:
+    batch = pack_examples([[example(-100, 2, 3), example(1, 2)], [example(-100, 2)]], 8, PAD)
+    assert batch.input_ids.tolist() == wide([[1, 2, 3, 1, 2], [1, 2]], PAD, 8)
+    assert batch.position_ids is not None
+    assert batch.position_ids.tolist() == [[0, 1, 2, 0, 1, 0, 1, 2], [0, 1, 0, 1, 2, 3, 4, 5]]
+    # The rows lie end to end: padding is a document of its own.
+    assert batch.bounds == (0, 3, 5, 8, 10, 16)
+
+
+def test_first_token_of_a_packed_document_is_predicted_by_nothing() -> None:
+    batch = pack_examples([[example(-100, 2), example(1, 2, 3)]], 6, PAD)
+    assert batch.labels.tolist() == [[-100, 2, -100, 2, 3, -100]]
+
+
+def test_weights_and_sources_are_laid_out_like_the_labels() -> None:
+    weighted = Example([1, 2], [-100, 2], TEXT, weights=[0.0, 0.5], source=3)
+    batch = pack_examples([[weighted, example(-100, 2)]], 5, PAD)
+    assert batch.weights is not None
+    assert batch.weights.tolist() == [[0.0, 0.5, 1.0, 1.0, 1.0]]
+    assert batch.sources is not None
+    assert batch.sources.tolist() == [[3, 3, 0, 0, 0]]
+    plain = pad_examples([example(-100, 2)], PAD)
+    assert (plain.weights, plain.sources, plain.bounds) == (None, None, None)
+
+
+def test_step_is_divided_by_the_weights_of_its_supervised_tokens() -> None:
+    weighted = Example([1, 2, 3], [-100, 2, 3], TEXT, weights=[0.0, 0.5, 2.0])
+    batch = collate_step([weighted, example(-100, 2)], step=0, micro_batch_size=1, pad_id=PAD)
+    assert batch.loss_weight == 0.5 + 2.0 + 1.0
+    assert batch.supervised_tokens == 3

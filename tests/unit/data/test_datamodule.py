@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from loralab.config.schema import DataConfig
+from loralab.config.data import DataConfig
 from loralab.data.collate import StepBatch
-from loralab.data.datamodule import DataModule, eval_batches
+from loralab.data.datamodule import DataModule, eval_batches, make_layout
 from loralab.data.plan import StepPlan
 from loralab.data.prepare import PreparedData, prepare_data
 
@@ -30,7 +30,7 @@ def plan(data: PreparedData) -> StepPlan:
 
 def datamodule(data: PreparedData, plan: StepPlan, finished_steps: int) -> DataModule:
     """A datamodule whose trainer has finished so many steps."""
-    made = DataModule(data, plan, MICRO_BATCH, pad_id=0)
+    made = DataModule(data, plan, make_layout(data, 3, None, None), MICRO_BATCH, pad_id=0)
     made.trainer = SimpleNamespace(lightning_module=SimpleNamespace(finished_steps=finished_steps))  # type: ignore[assignment]
     return made
 
@@ -52,7 +52,7 @@ def flatten(batches: list[StepBatch]) -> list[object]:
             batch.step,
             batch.supervised_tokens,
             batch.tokens,
-            [[t.tolist() for t in m] for m in batch.micro_batches],
+            [[t.tolist() for t in m[:3]] for m in batch.micro_batches],
         )
         for batch in batches
     ]
@@ -95,7 +95,8 @@ def test_step_feeds_the_rows_of_the_plan(data: PreparedData, plan: StepPlan) -> 
 
 
 def test_without_a_trainer_the_first_step_is_next(data: PreparedData, plan: StepPlan) -> None:
-    assert DataModule(data, plan, MICRO_BATCH, pad_id=0).next_step == 0
+    layout = make_layout(data, 3, None, None)
+    assert DataModule(data, plan, layout, MICRO_BATCH, pad_id=0).next_step == 0
 
 
 def test_validation_sees_every_example_once_in_order_of_length(data: PreparedData) -> None:
@@ -128,3 +129,24 @@ def test_loaders_leave_the_global_random_state_alone(data: PreparedData, plan: S
     assert torch.equal(torch.get_rng_state(), before)
     assert len(list(module.val_dataloader())) == 1
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("options", [(128, None), (None, 96)])
+def test_packed_and_grouped_steps_feed_each_example_once_an_epoch(
+    data: PreparedData, options: tuple[int | None, int | None]
+) -> None:
+    layout = make_layout(data, 3, *options)
+    plan = StepPlan(layout.num_units, 2, 2.0, None, val_every=100, seed=3)
+    made = DataModule(data, plan, layout, MICRO_BATCH, pad_id=0)
+    made.trainer = SimpleNamespace(lightning_module=SimpleNamespace(finished_steps=0))  # type: ignore[assignment]
+    batches = list(made.train_dataloader())
+    assert len(batches) == 2 * plan.steps_per_epoch
+    for epoch in (0, 1):
+        part = batches[epoch * plan.steps_per_epoch : (epoch + 1) * plan.steps_per_epoch]
+        assert sum(batch.tokens for batch in part) == int(layout.lengths.sum())
+        supervised = sum(example.num_supervised for example in data.train.examples)
+        assert sum(batch.supervised_tokens for batch in part) == supervised
+        learned = sum(micro.num_supervised for batch in part for micro in batch.micro_batches)
+        assert learned == supervised
+    for micro in (micro for batch in batches for micro in batch.micro_batches):
+        assert micro.input_ids.numel() <= (128 * MICRO_BATCH if options[0] else 96)

@@ -1,72 +1,75 @@
 """The ledger by hand, and what the gate refuses and in which words."""
 
-import copy
-
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers.processors import TemplateProcessing
-from transformers import PreTrainedTokenizerBase
 
-from loralab.data.gate import Ledger, check_supervision, drop_over_length
-from loralab.data.masking import Example, encode
-from loralab.data.records import Conversation, Message
-from loralab.data.templating import render
+from loralab.data.gate import (
+    DOUBLE_BOS,
+    NO_STOP,
+    NOTHING_TO_LEARN,
+    LengthCount,
+    check_lengths,
+    check_supervision,
+    find_gate_faults,
+    make_ledger,
+)
+from loralab.data.masking import Encoded
 from loralab.errors import DataError
 
-IM_START, IM_END = 1, 2
-"""Ids of the test tokenizer's special tokens."""
+BOS, STOP = 1, 2
+STOPS = frozenset((BOS, STOP))
 
 
-def example(row: int, input_ids: list[int], labels: list[int]) -> Example:
-    return Example(input_ids, labels, Conversation((Message("text", "a"),), "rows.jsonl", row))
-
-
-def of_length(row: int, length: int, supervised: int = 1) -> Example:
-    """An example whose last `supervised` tokens are learned."""
-    return example(row, [9] * length, [-100] * (length - supervised) + [9] * supervised)
-
-
-def length_fault(lengths: list[int], max_length: int, max_dropped: float, split: str = "train") -> str:
-    examples = [of_length(row, length) for row, length in enumerate(lengths, start=1)]
-    with pytest.raises(DataError) as error:
-        drop_over_length(examples, max_length, max_dropped, split)
-    return str(error.value)
-
-
-def supervision_fault(tokenizer: PreTrainedTokenizerBase, *examples: Example) -> str:
-    with pytest.raises(DataError) as error:
-        check_supervision(examples, tokenizer, "train")
-    return str(error.value)
-
-
-def test_ledger_counts_what_was_kept_dropped_and_lost() -> None:
-    examples = [of_length(1, 4, 2), of_length(2, 9, 5), of_length(3, 5, 1), of_length(4, 2, 1)]
-    kept, ledger = drop_over_length(examples, max_length=5, max_dropped=0.25, split="train")
-    assert kept == [examples[0], examples[2], examples[3]]
-    assert ledger == Ledger(
-        rows=4,
-        kept=3,
-        truncated=0,
-        dropped=1,
-        tokens=4 + 5 + 2,
-        supervised_tokens=2 + 1 + 1,
-        supervised_tokens_lost=5,
-        length_p50=4,
-        length_max=5,
+def counted(lengths: list[int], max_length: int, truncated: int = 0) -> LengthCount:
+    """What dropping rows over the limit counts, but for `truncated` of them that are cut."""
+    places = [f"rows.jsonl row {row}" for row, length in enumerate(lengths, 1) if length > max_length]
+    return LengthCount(
+        rows=len(lengths),
+        truncated=truncated,
+        dropped=len(places) - truncated,
+        lengths=lengths,
+        too_long=places,
     )
 
 
-def test_ledger_does_not_count_the_first_token_as_supervised() -> None:
-    _, ledger = drop_over_length([of_length(1, 4, 4), of_length(2, 2, 1)], 8, 0.0, "train")
-    assert (ledger.supervised_tokens, ledger.supervised_tokens_lost) == (3 + 1, 0)
-    assert ledger.length_p50 == 3
+def length_fault(lengths: list[int], max_length: int, max_dropped: float, split: str = "train") -> str:
+    count = counted(lengths, max_length)
+    with pytest.raises(DataError) as error:
+        check_lengths(count, count.rows - count.dropped, (max_length, max_dropped), split)
+    return str(error.value)
 
 
-def test_example_of_just_the_longest_length_is_kept() -> None:
-    kept, ledger = drop_over_length([of_length(1, 5)], 5, 0.0, "train")
-    assert len(kept) == 1
-    assert ledger.dropped == 0
+def faults(input_ids: list[int], *spans: tuple[int, int], ends_open: bool = False) -> list[str]:
+    encoded = Encoded(input_ids, tuple((start, end, 1.0) for start, end in spans))
+    return find_gate_faults(encoded, ends_open, STOPS, BOS)
+
+
+def test_ledger_counts_what_was_kept_cut_dropped_and_lost() -> None:
+    count = LengthCount(
+        rows=5, truncated=1, dropped=1, supervised_lost=7, lengths=[4, 9, 5, 2, 8], filtered=1
+    )
+    ledger = make_ledger(count, np.array([4, 5, 5]), np.array([2, 1, 3]))
+    assert (ledger.rows, ledger.kept, ledger.truncated, ledger.dropped, ledger.examples) == (5, 3, 1, 1, 3)
+    assert (ledger.tokens, ledger.supervised_tokens, ledger.supervised_tokens_lost) == (14, 6, 7)
+    assert (ledger.length_p50, ledger.length_max) == (5, 5)
+
+
+def test_histogram_counts_every_row_in_bins_of_equal_width() -> None:
+    ledger = make_ledger(LengthCount(rows=4, lengths=[1, 47, 48, 95]), np.array([1]), np.array([1]))
+    # The longest row is 95: 24 bins of 4 tokens, the last from 92 to below 96.
+    assert ledger.histogram["edges"] == list(range(0, 100, 4))
+    counts = ledger.histogram["counts"]
+    assert {bin: count for bin, count in enumerate(counts) if count} == {0: 1, 11: 1, 12: 1, 23: 1}
+
+
+def test_counts_of_chunks_add_up() -> None:
+    total = LengthCount()
+    for chunk in (counted([3, 9], 5), counted([12, 1, 1], 5, truncated=1)):
+        total.add(chunk)
+    assert (total.rows, total.dropped, total.truncated, total.lengths) == (5, 1, 1, [3, 9, 12, 1, 1])
+    assert total.too_long == ["rows.jsonl row 2", "rows.jsonl row 1"]
 
 
 def test_too_many_long_rows_are_refused_with_rows_and_two_fixes() -> None:
@@ -91,18 +94,20 @@ def test_share_that_is_advised_is_rounded_up() -> None:
 def test_advice_is_enough(num_long: int, num_short: int) -> None:
     lengths = [9] * num_long + [1] * num_short
     share = float(length_fault(lengths, 5, 0.0).rpartition("data.max_dropped=")[2].rstrip("."))
-    examples = [of_length(row, length) for row, length in enumerate(lengths)]
-    kept, ledger = drop_over_length(examples, 5, share, "train")
-    assert (len(kept), ledger.dropped) == (num_short, num_long)
-    kept, ledger = drop_over_length(examples, 9, 0.0, "train")
-    assert (len(kept), ledger.dropped) == (num_short + num_long, 0)
+    check_lengths(counted(lengths, 5), num_short, (5, share), "train")
+    check_lengths(counted(lengths, 9), num_long + num_short, (9, 0.0), "train")
+
+
+def test_rows_that_are_cut_count_as_lost() -> None:
+    count = counted([9, 9, 1, 1], 5, truncated=1)
+    check_lengths(count, 3, (5, 0.5), "train")
+    with pytest.raises(DataError, match="2 of 4 train rows are longer"):
+        check_lengths(count, 3, (5, 0.4), "train")
 
 
 def test_share_on_the_limit_is_allowed() -> None:
     # In floating point 0.29 * 100 is below 29.
-    examples = [of_length(row, 9 if row < 29 else 1) for row in range(100)]
-    _, ledger = drop_over_length(examples, 5, 0.29, "train")
-    assert ledger.dropped == 29
+    check_lengths(counted([9] * 29 + [1] * 71, 5), 71, (5, 0.29), "train")
 
 
 def test_nothing_left_is_refused_whatever_may_be_dropped() -> None:
@@ -112,74 +117,44 @@ def test_nothing_left_is_refused_whatever_may_be_dropped() -> None:
     )
 
 
-def test_good_examples_pass(tokenizer: PreTrainedTokenizerBase) -> None:
-    check_supervision(
-        [
-            example(1, [IM_START, 9, 9, IM_END, 8], [-100, -100, 9, IM_END, -100]),
-            example(2, [9, IM_END], [9, IM_END]),
-        ],
-        tokenizer,
-        "train",
-    )
+def test_good_examples_pass() -> None:
+    assert faults([BOS, 9, 9, STOP, 8], (2, 4)) == []
+    assert faults([9, STOP], (0, 2)) == []
+    assert faults([9, 9, STOP, 8, 9, STOP], (1, 3), (4, 6)) == []
 
 
-def test_rows_with_nothing_to_learn_are_refused(tokenizer: PreTrainedTokenizerBase) -> None:
-    good = example(1, [9, IM_END], [-100, IM_END])
-    assert supervision_fault(tokenizer, good, example(2, [9, 9], [-100, -100])) == (
-        "1 of 2 train rows have no token to learn: rows.jsonl row 2. Mend the rows or the chat template."
-    )
+def test_example_with_nothing_to_learn_is_found() -> None:
+    assert faults([9, 9]) == [NOTHING_TO_LEARN]
+    # The first token can never be predicted.
+    assert faults([STOP, 9], (0, 1)) == [NOTHING_TO_LEARN]
 
 
-def test_row_whose_only_label_is_the_first_token_has_nothing_to_learn(
-    tokenizer: PreTrainedTokenizerBase,
-) -> None:
-    assert "1 of 1 train rows have no token to learn: rows.jsonl row 7." in supervision_fault(
-        tokenizer, example(7, [IM_END, 9], [IM_END, -100])
-    )
+def test_stop_token_that_is_not_learned_is_found() -> None:
+    assert faults([9, 9, STOP], (1, 2)) == [NO_STOP]
+    assert faults([9, STOP, 9, 9], (0, 2), (2, 4)) == [NO_STOP]
 
 
-def test_stop_token_that_is_read_but_not_learned_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
-    assert supervision_fault(tokenizer, example(3, [9, 9, IM_END], [-100, 9, -100])) == (
-        "1 of 1 train rows do not learn their end-of-turn token: rows.jsonl row 3. "
-        "Mend the rows or the chat template."
-    )
+def test_answer_that_was_cut_needs_no_stop_token() -> None:
+    assert faults([9, 9, 9], (1, 3), ends_open=True) == []
 
 
-def test_text_of_a_tokenizer_without_end_token_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
-    endless = copy.deepcopy(tokenizer)
-    endless.eos_token = None
-    made = Conversation((Message("text", "Paris."),), "rows.jsonl", 1)
-    fault = supervision_fault(endless, *encode(endless, [render(endless, made)], [made]))
-    assert "do not learn their end-of-turn token" in fault
+def test_two_bos_tokens_are_found() -> None:
+    assert faults([BOS, BOS, 9, STOP], (2, 4)) == [DOUBLE_BOS]
 
 
-def test_two_bos_tokens_are_refused(tokenizer: PreTrainedTokenizerBase) -> None:
-    doubled = example(5, [IM_START, IM_START, 9, IM_END], [-100, -100, 9, IM_END])
-    assert supervision_fault(tokenizer, doubled) == (
-        "1 of 1 train rows begin with two beginning-of-sequence tokens: rows.jsonl row 5. "
-        "Mend the rows or the chat template."
-    )
-
-
-def test_text_that_already_begins_with_bos_is_refused_where_the_tokenizer_adds_it(
-    tokenizer: PreTrainedTokenizerBase,
-) -> None:
-    adding = copy.deepcopy(tokenizer)
-    adding.backend_tokenizer.post_processor = TemplateProcessing(
-        single="<|im_start|> $A", special_tokens=[("<|im_start|>", IM_START)]
-    )
-    made = Conversation((Message("text", "<|im_start|>Paris."),), "rows.jsonl", 1)
-    fault = supervision_fault(adding, *encode(adding, [render(adding, made)], [made]))
-    assert "begin with two beginning-of-sequence tokens: rows.jsonl row 1" in fault
-
-
-def test_every_kind_of_fault_is_told_at_once(tokenizer: PreTrainedTokenizerBase) -> None:
-    silent = [example(row, [9, 9], [-100, -100]) for row in (1, 2, 3, 4)]
-    endless = example(5, [9, 9], [-100, 9])
-    doubled = example(6, [IM_START, IM_START, IM_END], [-100, -100, IM_END])
-    assert supervision_fault(tokenizer, *silent, endless, doubled) == (
+def test_every_kind_of_fault_is_told_at_once() -> None:
+    places = [f"rows.jsonl row {row}" for row in range(1, 7)]
+    with pytest.raises(DataError) as error:
+        check_supervision(
+            {NOTHING_TO_LEARN: places[:4], NO_STOP: [places[4]], DOUBLE_BOS: [places[5]]}, 6, "train"
+        )
+    assert str(error.value) == (
         "4 of 6 train rows have no token to learn: rows.jsonl row 1, rows.jsonl row 2, rows.jsonl row 3 "
         "and 1 more; 1 of 6 train rows do not learn their end-of-turn token: rows.jsonl row 5; "
         "1 of 6 train rows begin with two beginning-of-sequence tokens: rows.jsonl row 6. "
         "Mend the rows or the chat template."
     )
+
+
+def test_no_fault_is_no_error() -> None:
+    check_supervision({}, 6, "train")

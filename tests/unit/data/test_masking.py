@@ -3,11 +3,13 @@
 import copy
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerBase
 
 from loralab.data.collate import pad_examples
-from loralab.data.masking import IGNORE_INDEX, Example, encode, labels_from_spans
+from loralab.data.masking import IGNORE_INDEX, Example, encode, make_example, token_spans
 from loralab.data.records import Conversation, Message
 from loralab.data.templating import Rendered, render
 
@@ -26,7 +28,7 @@ def conversation(*turns: tuple[str, str]) -> Conversation:
 
 def encode_turns(tokenizer: PreTrainedTokenizerBase, *turns: tuple[str, str]) -> Example:
     made = conversation(*turns)
-    return encode(tokenizer, [render(tokenizer, made)], [made])[0]
+    return make_example(encode(tokenizer, [render(tokenizer, made)])[0], made)
 
 
 def runs(tokenizer: PreTrainedTokenizerBase, example: Example, *, learned: bool) -> list[str]:
@@ -103,21 +105,18 @@ def test_every_byte_of_an_answer_is_learned(tokenizer: PreTrainedTokenizerBase, 
     assert tokenizer.decode(learned) == answer + "<|im_end|>"
 
 
-def test_examples_keep_the_order_and_the_conversation_they_came_from(
-    tokenizer: PreTrainedTokenizerBase,
-) -> None:
+def test_encoded_texts_keep_their_order(tokenizer: PreTrainedTokenizerBase) -> None:
     made = [conversation(("text", text)) for text in ("one two three", "four", "")]
-    examples = encode(tokenizer, [render(tokenizer, item) for item in made], made)
-    assert [tokenizer.decode(example.input_ids) for example in examples] == [
+    encoded = encode(tokenizer, [render(tokenizer, item) for item in made])
+    assert [tokenizer.decode(item.input_ids) for item in encoded] == [
         "one two three<|im_end|>",
         "four<|im_end|>",
         "<|im_end|>",
     ]
-    assert all(example.conversation is item for example, item in zip(examples, made, strict=True))
 
 
 def test_nothing_encodes_to_nothing(tokenizer: PreTrainedTokenizerBase) -> None:
-    assert encode(tokenizer, [], []) == []
+    assert encode(tokenizer, []) == []
 
 
 @pytest.mark.parametrize(
@@ -131,6 +130,27 @@ def test_first_token_does_not_count_as_supervised(labels: list[int], expected: i
 TEXT = "Q: hi A: yes no!"
 SPAN = (9, 15)
 """`yes no` in `TEXT`."""
+
+
+class Offsets:
+    """An encoding of which only the character range of each token is known."""
+
+    def __init__(self, *offsets: tuple[int, int]) -> None:
+        self.offsets = offsets
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def char_to_token(self, place: int) -> int | None:
+        return next((i for i, (start, end) in enumerate(self.offsets) if start <= place < end), None)
+
+    def token_to_chars(self, token: int) -> tuple[int, int]:
+        return self.offsets[token]
+
+
+def learned_tokens(rendered: Rendered, *offsets: tuple[int, int]) -> list[int]:
+    spans = token_spans(Offsets(*offsets), rendered)  # type: ignore[arg-type]
+    return [token for start, end, _ in spans for token in range(start, end)]
 
 
 @pytest.mark.parametrize(
@@ -153,24 +173,77 @@ SPAN = (9, 15)
     ],
 )
 def test_token_is_learned_when_its_words_lie_in_a_span(offset: tuple[int, int], is_learned: bool) -> None:
-    assert labels_from_spans([42], [offset], Rendered(TEXT, (SPAN,))) == [42 if is_learned else -100]
+    assert learned_tokens(Rendered(TEXT, (SPAN,), (1.0,)), offset) == ([0] if is_learned else [])
 
 
 def test_white_space_that_straddles_the_start_is_not_learned() -> None:
-    rendered = Rendered("A\n\nb", ((2, 4),))
-    assert labels_from_spans([1, 2, 3], [(0, 1), (1, 3), (3, 4)], rendered) == [-100, -100, 3]
+    rendered = Rendered("A\n\nb", ((2, 4),), (1.0,))
+    assert learned_tokens(rendered, (0, 1), (1, 3), (3, 4)) == [2]
 
 
 def test_labels_follow_several_spans_and_do_not_join_them() -> None:
-    rendered = Rendered("abcdef", ((0, 2), (4, 6)))
-    offsets = [(0, 1), (1, 2), (2, 4), (4, 6)]
-    assert labels_from_spans([10, 11, 12, 13], offsets, rendered) == [10, 11, -100, 13]
+    rendered = Rendered("abcdef", ((0, 2), (4, 6)), (1.0, 1.0))
+    assert learned_tokens(rendered, (0, 1), (1, 2), (2, 4), (4, 6)) == [0, 1, 3]
     # A token over the border of two neighbouring spans belongs to neither.
-    assert labels_from_spans([7], [(1, 3)], Rendered("abcd", ((0, 2), (2, 4)))) == [-100]
+    assert learned_tokens(Rendered("abcd", ((0, 2), (2, 4)), (1.0, 1.0)), (1, 3)) == []
 
 
 def test_no_spans_learn_nothing() -> None:
-    assert labels_from_spans([1, 2], [(0, 1), (1, 2)], Rendered("ab", ())) == [-100, -100]
+    assert learned_tokens(Rendered("ab", (), ()), (0, 1), (1, 2)) == []
+
+
+def test_spans_keep_their_weights() -> None:
+    rendered = Rendered("abcd", ((0, 2), (3, 4)), (0.5, 2.0))
+    offsets = Offsets((0, 1), (1, 2), (2, 3), (3, 4))
+    assert token_spans(offsets, rendered) == ((0, 2, 0.5), (3, 4, 2.0))  # type: ignore[arg-type]
+
+
+def test_weights_of_turns_become_weights_of_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
+    turns = (
+        Message("user", "a"),
+        Message("assistant", "Paris.", weight=0.5),
+        Message("user", "b"),
+        Message("assistant", "Paris.", weight=0.0),
+        Message("user", "c"),
+        Message("assistant", "Paris."),
+    )
+    made = Conversation(turns, "rows.jsonl", 1)
+    example = make_example(encode(tokenizer, [render(tokenizer, made)])[0], made)
+    assert runs(tokenizer, example, learned=True) == ["Paris.<|im_end|>"] * 2
+    assert example.weights is not None
+    length = len(tokenizer("Paris.<|im_end|>").input_ids)
+    assert [weight for weight in example.weights if weight] == [0.5] * length + [1.0] * length
+    assert (example.num_supervised, example.loss_weight) == (2 * length, 1.5 * length)
+
+
+def reference_labels(ids: list[int], offsets: list[tuple[int, int]], rendered: Rendered) -> list[int]:
+    """Token by token: learned when its words lie in one span; without any text, between two that are."""
+    labels = [IGNORE_INDEX] * len(ids)
+    for place, (start, end) in enumerate(offsets):
+        token = rendered.text[start:end]
+        start += len(token) - len(token.lstrip()) if token.strip() else 0
+        if any(start < end and low <= start and end <= high for low, high in rendered.spans):
+            labels[place] = ids[place]
+    return labels
+
+
+@given(
+    st.lists(st.text(st.sampled_from("ab cd\n é🎉日.Paris"), max_size=12), min_size=2, max_size=7),
+    st.booleans(),
+)
+def test_tokens_of_spans_are_those_found_token_by_token(
+    tokenizer: PreTrainedTokenizerBase, pieces: list[str], starts: bool
+) -> None:
+    text, spans = "", []
+    for number, piece in enumerate(pieces):
+        if number % 2 == starts and piece.strip():
+            spans.append((len(text), len(text) + len(piece)))
+        text += piece
+    rendered = Rendered(text, tuple(spans), (1.0,) * len(spans))
+    batch = tokenizer([text], add_special_tokens=False, return_offsets_mapping=True)
+    expected = reference_labels(batch["input_ids"][0], batch["offset_mapping"][0], rendered)
+    found = make_example(encode(tokenizer, [rendered])[0], conversation(("text", text)))
+    assert found.labels == expected
 
 
 def test_pad_equal_to_eos_does_not_hide_the_stop_token(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -187,7 +260,5 @@ def test_pad_equal_to_eos_does_not_hide_the_stop_token(tokenizer: PreTrainedToke
 
 def test_white_space_with_trimmed_offsets_is_learned_inside_a_turn_only() -> None:
     # Tokens: "a", a space without offsets, "b", end, a space without offsets, "c"; the span is "a b|".
-    rendered = Rendered("a b| c", ((0, 4),))
-    offsets = [(0, 1), (2, 2), (2, 3), (3, 4), (5, 5), (5, 6)]
-    labels = labels_from_spans([10, 11, 12, 13, 14, 15], offsets, rendered)
-    assert labels == [10, 11, 12, 13, -100, -100]
+    rendered = Rendered("a b| c", ((0, 4),), (1.0,))
+    assert learned_tokens(rendered, (0, 1), (2, 2), (2, 3), (3, 4), (5, 5), (5, 6)) == [0, 1, 2, 3]

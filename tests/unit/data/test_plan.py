@@ -10,31 +10,31 @@ from loralab.data.plan import StepPlan
 
 
 def make_plan(
-    num_examples: int = 10,
-    examples_per_step: int = 4,
+    num_rows: int = 10,
+    rows_per_step: int = 4,
     epochs: float = 1.0,
     max_steps: int | None = None,
     val_every: float = 1,
     seed: int = 0,
 ) -> StepPlan:
-    return StepPlan(num_examples, examples_per_step, epochs, max_steps, val_every, seed)
+    return StepPlan(num_rows, rows_per_step, epochs, max_steps, val_every, seed)
 
 
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 3), st.integers(0, 2**32))
-def test_each_epoch_covers_every_row_once(num_examples: int, per_step: int, epoch: int, seed: int) -> None:
-    plan = make_plan(num_examples, per_step, seed=seed)
+def test_each_epoch_covers_every_row_once(num_rows: int, per_step: int, epoch: int, seed: int) -> None:
+    plan = make_plan(num_rows, per_step, seed=seed)
     first = epoch * plan.steps_per_epoch
     rows = [row for step in range(first, first + plan.steps_per_epoch) for row in plan.rows(step)]
-    assert sorted(rows) == list(range(num_examples))
+    assert sorted(rows) == list(range(num_rows))
 
 
 def test_last_step_of_an_epoch_is_short() -> None:
-    plan = make_plan(num_examples=10, examples_per_step=4)
+    plan = make_plan(num_rows=10, rows_per_step=4)
     assert [len(plan.rows(step)) for step in range(6)] == [4, 4, 2, 4, 4, 2]
 
 
 def test_step_holds_no_more_than_there_are_examples() -> None:
-    plan = make_plan(num_examples=3, examples_per_step=8)
+    plan = make_plan(num_rows=3, rows_per_step=8)
     assert plan.steps_per_epoch == 1
     assert sorted(plan.rows(0)) == [0, 1, 2]
 
@@ -47,7 +47,7 @@ def test_rows_depend_on_nothing_but_the_arguments() -> None:
 
 
 def test_epochs_have_different_orders() -> None:
-    plan = make_plan(num_examples=50, examples_per_step=50)
+    plan = make_plan(num_rows=50, rows_per_step=50)
     assert len({tuple(plan.rows(epoch)) for epoch in range(5)}) == 5
 
 
@@ -57,12 +57,12 @@ def test_seeds_have_different_orders() -> None:
 
 
 def test_rows_are_shuffled() -> None:
-    rows = make_plan(num_examples=100, examples_per_step=100).rows(0)
+    rows = make_plan(num_rows=100, rows_per_step=100).rows(0)
     assert rows != sorted(rows)
 
 
 @pytest.mark.parametrize(
-    ("num_examples", "per_step", "epochs", "max_steps", "expected"),
+    ("num_rows", "per_step", "epochs", "max_steps", "expected"),
     [
         (10, 4, 1.0, None, 3),
         (12, 4, 1.0, None, 3),
@@ -78,9 +78,9 @@ def test_rows_are_shuffled() -> None:
     ],
 )
 def test_total_steps(
-    num_examples: int, per_step: int, epochs: float, max_steps: int | None, expected: int
+    num_rows: int, per_step: int, epochs: float, max_steps: int | None, expected: int
 ) -> None:
-    assert make_plan(num_examples, per_step, epochs, max_steps).total_steps == expected
+    assert make_plan(num_rows, per_step, epochs, max_steps).total_steps == expected
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_total_steps(
     ],
 )
 def test_val_interval(val_every: float, max_steps: int | None, expected: int) -> None:
-    plan = make_plan(num_examples=800, examples_per_step=8, max_steps=max_steps, val_every=val_every)
+    plan = make_plan(num_rows=800, rows_per_step=8, max_steps=max_steps, val_every=val_every)
     assert plan.val_interval == expected
 
 
@@ -115,9 +115,9 @@ def test_validations_that_divide_the_run_do_not_validate_twice_at_its_end() -> N
 
 @given(st.integers(1, 60), st.one_of(st.integers(1, 70), st.floats(0.01, 0.99)), st.integers(1, 60))
 def test_validations_agree_with_walking_through_the_run(
-    num_examples: int, val_every: float, max_steps: int
+    num_rows: int, val_every: float, max_steps: int
 ) -> None:
-    plan = make_plan(num_examples, 4, max_steps=max_steps, val_every=val_every)
+    plan = make_plan(num_rows, 4, max_steps=max_steps, val_every=val_every)
     due = [
         step for step in range(1, max_steps + 1) if step % plan.val_interval == 0 or step == plan.total_steps
     ]
@@ -129,6 +129,6 @@ def test_validations_agree_with_walking_through_the_run(
 
 
 def test_epoch_at_counts_passes() -> None:
-    plan = make_plan(num_examples=10, examples_per_step=4)
+    plan = make_plan(num_rows=10, rows_per_step=4)
     assert [plan.epoch_at(step) for step in (0, 3, 9)] == [0, 1, 3]
     assert math.isclose(plan.epoch_at(4), 4 / 3)

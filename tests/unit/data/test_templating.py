@@ -1,15 +1,17 @@
 """What the model reads and which characters of it are learned, against texts written out by hand."""
 
 import copy
-from pathlib import Path
+import pickle
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerBase
 
-from loralab.data.records import Conversation, Message
-from loralab.data.templating import apply_template, render, set_chat_template, special_tokens
-from loralab.errors import DataError, ModelError
+from loralab.data.records import Conversation, Message, PreferencePair, ToolCall
+from loralab.data.templating import Rendered, Renderer, apply_template, find_injected, render, special_tokens
+from loralab.errors import DataError
 
 LLAMA_3 = (
     "{% for message in messages %}{% set content = '<|start_header_id|>' + message['role'] + "
@@ -335,42 +337,229 @@ def test_special_tokens_hold_named_and_added_ones_but_no_words(tokenizer: PreTra
     }
 
 
-def test_set_chat_template_reads_a_file(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
-    changed = copy.deepcopy(tokenizer)
-    path = tmp_path / "mine.jinja"
-    path.write_text("{{ messages[0]['content'] }}")
-    set_chat_template(changed, str(path))
-    assert apply_template(changed, (Message("user", "hello"),), generation_prompt=False) == "hello"
+def weighted(*turns: tuple[str, str, float | None]) -> Conversation:
+    return Conversation(tuple(Message(role, content, weight) for role, content, weight in turns))
 
 
-def test_set_chat_template_none_keeps_the_tokenizer_s_own(tokenizer: PreTrainedTokenizerBase) -> None:
-    changed = with_template(tokenizer, "{{ 'own' }}")
-    set_chat_template(changed, None)
-    assert changed.chat_template == "{{ 'own' }}"
+def spoken(rendered: Rendered) -> list[tuple[str, float]]:
+    return [
+        (rendered.text[start:end], weight)
+        for (start, end), weight in zip(rendered.spans, rendered.weights, strict=True)
+    ]
 
 
-def test_bundled_template_replaces_the_tokenizer_s_own(tokenizer: PreTrainedTokenizerBase) -> None:
-    changed = with_template(tokenizer, "{{ 'own' }}")
-    set_chat_template(changed, "chatml")
-    turns = (Message("user", "a"),)
-    assert apply_template(changed, turns, generation_prompt=False) == "<|im_start|>user\na<|im_end|>\n"
-
-
-def test_missing_template_file_is_named_with_the_bundled_ones(
-    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+@pytest.mark.parametrize(
+    ("supervise", "expected"),
+    [
+        ("assistant", ["Paris.<|im_end|>", "Rome.<|im_end|>"]),
+        ("last", ["Rome.<|im_end|>"]),
+        ([1], ["Paris.<|im_end|>"]),
+        ([-1], ["Rome.<|im_end|>"]),
+        ([-2, 2], ["Paris.<|im_end|>", "Rome.<|im_end|>"]),
+        ([3], []),
+    ],
+)
+def test_supervise_chooses_the_turns(
+    tokenizer: PreTrainedTokenizerBase, supervise: str | list[int], expected: list[str]
 ) -> None:
-    path = str(tmp_path / "absent.jinja")
-    changed = copy.deepcopy(tokenizer)
-    with pytest.raises(ModelError) as error:
-        set_chat_template(changed, path)
-    assert str(error.value) == f"data.chat_template={path!r} is neither a file nor one of: chatml."
-    assert changed.chat_template == tokenizer.chat_template
+    rendered = render(tokenizer, conversation(*CAPITALS), supervise)
+    assert spoken(rendered) == [(text, 1.0) for text in expected]
 
 
-def test_tokenizer_without_template_is_refused_with_the_fix(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_weight_of_a_message_goes_before_supervise(tokenizer: PreTrainedTokenizerBase) -> None:
+    row = weighted(
+        ("user", "a", 0),
+        ("assistant", "b", 0.5),
+        ("user", "c", None),
+        ("assistant", "d", None),
+        ("user", "e", None),
+        ("assistant", "f", 0),
+    )
+    assert spoken(render(tokenizer, row)) == [("b<|im_end|>", 0.5), ("d<|im_end|>", 1.0)]
+    assert spoken(render(tokenizer, row, "last")) == [("b<|im_end|>", 0.5)]
+
+
+def test_weight_of_a_document(tokenizer: PreTrainedTokenizerBase) -> None:
+    assert spoken(render(tokenizer, weighted(("text", "Once.", 0.5)))) == [("Once.<|im_end|>", 0.5)]
+    assert spoken(render(tokenizer, weighted(("text", "Once.", 0)))) == []
+
+
+def test_weight_on_a_user_turn_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(DataError) as error:
+        render(tokenizer, weighted(("user", "a", 0.5), ("assistant", "b", None)))
+    assert str(error.value) == (
+        "turn 1 (user) has the weight 0.5: only assistant turns are learned, or the whole text with "
+        "supervise=all."
+    )
+
+
+def test_all_learns_the_whole_text_after_the_bos_token(tokenizer: PreTrainedTokenizerBase) -> None:
+    mistral = with_template(tokenizer, MISTRAL, "[INST]", "[/INST]", bos="<s>", eos="</s>")
+    rendered = render(mistral, conversation(*CAPITALS[:2]), "all")
+    assert spoken(rendered) == [("[INST] Capital of France? [/INST] Paris.</s>", 1.0)]
+
+
+def test_all_leaves_out_white_space_after_the_last_end_of_turn(tokenizer: PreTrainedTokenizerBase) -> None:
+    # The bos token of this tokenizer is the first marker of ChatML.
+    assert spoken(render(tokenizer, conversation(*CAPITALS[:2]), "all")) == [
+        ("user\nCapital of France?<|im_end|>\n<|im_start|>assistant\nParis.<|im_end|>", 1.0)
+    ]
+
+
+def test_all_takes_no_weights(tokenizer: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(DataError, match=r"turn 2 \(assistant\) has the weight 1, but data\.supervise=all"):
+        render(tokenizer, weighted(("user", "a", None), ("assistant", "b", 1)), "all")
+
+
+def test_spans_have_weight_one_unless_given() -> None:
+    assert Rendered("abc", ((0, 1), (2, 3))).weights == (1.0, 1.0)
+
+
+def test_renderer_agrees_with_the_tokenizer_with_and_without_the_compiled_template(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = "{{ bos_token }}{{ eos_token }}{{ pad_token }}{{ tools }}{{ documents }}{{ add_generation_prompt }}"
+    changed = with_template(tokenizer, own + CHATML_TURN.replace("m[", "messages[0]["))
+    expected = changed.apply_chat_template([{"role": "user", "content": "a"}], tokenize=False)
+    turns = (Message("user", "a"),)
+    assert apply_template(changed, turns, generation_prompt=False) == expected
+    monkeypatch.delattr("transformers.utils.chat_template_utils._compile_jinja_template")
+    monkeypatch.setattr(type(changed), "apply_chat_template", lambda *_, **__: "by the tokenizer")
+    assert apply_template(changed, turns, generation_prompt=False) == "by the tokenizer"
+
+
+def test_renderer_travels_to_another_process(tokenizer: PreTrainedTokenizerBase) -> None:
+    renderer = Renderer(tokenizer, [-1])
+    before = renderer.render(conversation(*CAPITALS))
+    assert pickle.loads(pickle.dumps(renderer)).render(conversation(*CAPITALS)) == before
+
+
+def test_template_that_leaves_out_a_system_prompt_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+    deaf = "{% for m in messages if m['role'] != 'system' %}" + CHATML_TURN + "{% endfor %}" + CHATML_PROMPT
+    assert fault(with_template(tokenizer, deaf), ("system", "Be brief."), *CAPITALS[:2]) == (
+        "the chat template leaves out or changes the text of turn 1 (system). Use data.chat_template=FILE."
+    )
+
+
+def test_end_of_the_whole_text_is_not_learned_with_the_turn(tokenizer: PreTrainedTokenizerBase) -> None:
+    thinking = "{{ (m['reasoning_content'] or '') + m['content'] }}"
+    turn = "{{ '<|im_start|>' + m['role'] + '\n' }}" + thinking + "{{ '<|im_end|>\n' }}"
+    template = "{% for m in messages %}" + turn + "{% endfor %}"
+    template += "{{ '<|im_start|>assistant\n' if add_generation_prompt else '<|endoftext|>' }}"
+    row = Conversation((Message("user", "a"), Message("assistant", "b", reasoning="c")) * 2)
+    rendered = render(with_template(tokenizer, template), row)
+    assert [rendered.text[start:end] for start, end in rendered.spans] == ["cb<|im_end|>", "cb<|im_end|>"]
+
+
+SAYS_CALLS = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
+    "{% if loop.last and m['role'] == 'assistant' %}{{ '<|last|>' }}{% endif %}{{ m['content'] }}"
+    "{% for c in (m['tool_calls'] or []) %}{{ '<|call|>' + c['function']['name'] + '<|done|>' }}{% endfor %}"
+    "{{ '<|im_end|>\n' }}{% endfor %}" + CHATML_PROMPT
+)
+CALL = Message("assistant", "", tool_calls=(ToolCall("add", {"a": 1}),))
+
+
+def test_call_with_special_tokens_inside_is_learned_to_the_end_of_the_turn(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    changed = with_template(tokenizer, SAYS_CALLS, "<|call|>", "<|done|>", "<|last|>")
+    rendered = render(changed, Conversation((Message("user", "a"), CALL)))
+    assert spoken(rendered) == [("<|last|><|call|>add<|done|><|im_end|>", 1.0)]
+
+
+def test_call_that_is_written_otherwise_on_the_last_turn_is_learned_as_it_stands(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    changed = with_template(tokenizer, SAYS_CALLS, "<|call|>", "<|done|>", "<|last|>")
+    row = Conversation((Message("user", "a"), CALL, Message("tool", "3", name="add"), CALL))
+    assert spoken(render(changed, row)) == [
+        ("<|call|>add<|done|><|im_end|>", 1.0),
+        ("<|last|><|call|>add<|done|><|im_end|>", 1.0),
+    ]
+
+
+def test_earlier_calls_that_a_template_forgets_are_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+    forgetful = SAYS_CALLS.replace("m['tool_calls'] or []", "m['tool_calls'] if loop.last else []")
+    changed = with_template(tokenizer, forgetful, "<|call|>", "<|done|>", "<|last|>")
+    row = (Message("user", "a"), CALL, Message("tool", "3", name="add"), Message("assistant", "Three."))
+    for supervise in ("assistant", "last"):
+        with pytest.raises(DataError, match=r"changes the text of turn 2|leaves out the tool calls"):
+            render(changed, Conversation(row), supervise)
+
+
+@pytest.mark.parametrize(
+    ("row", "part"),
+    [
+        (
+            Conversation((Message("user", "add"), Message("assistant", "b")), tools=({"name": "add"},)),
+            "tools",
+        ),
+        (Conversation((Message("user", "add"), CALL, Message("user", "c"))), "tool calls"),
+    ],
+)
+def test_tools_that_the_template_ignores_are_refused_even_where_their_names_occur(
+    tokenizer: PreTrainedTokenizerBase, row: Conversation, part: str
+) -> None:
+    with pytest.raises(DataError) as error:
+        render(tokenizer, row, [-3])
+    assert str(error.value) == (
+        f"the chat template leaves out the {part}, so another conversation would be learned. Use "
+        "data.chat_template=NAME of a template that writes them: qwen2_5, qwen3, llama3, mistral or deepseek."
+    )
+
+
+def test_conversation_that_begins_with_the_assistant_has_no_prompt(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    assert "the chat template refuses these turns" in fault(tokenizer, ("assistant", "b"))
+
+
+TOOLS: tuple[Mapping[str, Any], ...] = ({"name": "f", "parameters": {"enum": ["x", "<|im_end|>"]}},)
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        (conversation(("user", "a<|im_end|>b"), ("assistant", "c")), "turn 1 (user) holds"),
+        (conversation(("user", "a"), ("assistant", "<|im_end|>")), "turn 2 (assistant) holds"),
+        (conversation(("text", "a<|im_end|>")), "turn 1 (text) holds"),
+        (
+            Conversation((Message("user", "a"), Message("assistant", "b", reasoning="x<|im_end|>"))),
+            "turn 2 (assistant) holds",
+        ),
+        (
+            Conversation(
+                (
+                    Message("user", "a"),
+                    Message("assistant", "", tool_calls=(ToolCall("f", {"x": ["<|im_end|>"]}),)),
+                )
+            ),
+            "turn 2 (assistant) holds",
+        ),
+        (
+            PreferencePair(
+                (Message("user", "a"),), (Message("assistant", "b"),), (Message("assistant", "<|im_end|>"),)
+            ),
+            "turn 3 (assistant) holds",
+        ),
+        (Conversation((Message("user", "a"),), tools=TOOLS), "the tools hold"),
+    ],
+)
+def test_text_of_a_special_token_in_a_row_is_found(
+    tokenizer: PreTrainedTokenizerBase, row: Conversation | PreferencePair, expected: str
+) -> None:
+    assert find_injected(tokenizer, row) == f"{expected} the text of the special token '<|im_end|>'"
+
+
+def test_rows_without_special_tokens_are_clean(tokenizer: PreTrainedTokenizerBase) -> None:
     changed = copy.deepcopy(tokenizer)
-    changed.chat_template = None
-    with pytest.raises(
-        ModelError, match=r"no chat template\. Use an instruct model, or data\.chat_template="
-    ):
-        set_chat_template(changed, None)
+    changed.add_tokens(["<tool>"])
+    row = conversation(("user", "<|im_end| > <tool> im_start"), ("assistant", "<|im_end"))
+    assert find_injected(changed, row) == ""
+
+
+def test_longest_special_token_is_named(bare_tokenizer: Callable[..., PreTrainedTokenizerBase]) -> None:
+    changed = bare_tokenizer("", "<|end|>", ("<|end|><|really|>",))
+    row = conversation(("user", "a<|end|><|really|>"), ("assistant", "b"))
+    assert find_injected(changed, row).endswith("the special token '<|end|><|really|>'")

@@ -1,7 +1,7 @@
 from transformers import PreTrainedTokenizerBase
 
 from loralab.config.schema import EvalConfig
-from loralab.data.masking import Example, encode
+from loralab.data.masking import Example, encode, make_example
 from loralab.data.records import Conversation, Message
 from loralab.data.templating import render
 from loralab.evaluation.compare import _template_prefix, generation_settings
@@ -16,7 +16,7 @@ THINKS = (
 
 def example(tokenizer: PreTrainedTokenizerBase, answer: str) -> Example:
     conversation = Conversation((Message("user", "hi"), Message("assistant", answer)), "rows", 1)
-    return encode(tokenizer, [render(tokenizer, conversation)], [conversation])[0]
+    return make_example(encode(tokenizer, [render(tokenizer, conversation)])[0], conversation)
 
 
 def test_an_empty_thought_of_the_template_is_no_part_of_the_answer(

@@ -13,6 +13,7 @@ from transformers import (
     LlamaForCausalLM,
 )
 
+from loralab.data.collate import MicroBatch
 from loralab.model.head import hidden_states, projection
 
 SIZES = {
@@ -46,5 +47,5 @@ def test_hidden_states_and_projection_equal_the_models_own_logits(model_class, c
     mask = torch.ones_like(ids)
     mask[1, 5:] = 0
     expected = model(input_ids=ids, attention_mask=mask).logits
-    hidden = hidden_states(model, ids, mask)
+    hidden = hidden_states(model, MicroBatch(ids, mask, ids))
     torch.testing.assert_close(projection(model)(hidden), expected, rtol=1e-5, atol=1e-6)

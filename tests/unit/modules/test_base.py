@@ -1,14 +1,15 @@
 """The step against an independent implementation: full logits and one loss over the whole batch."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from loralab.config.data import DataConfig
 from loralab.config.schema import (
-    DataConfig,
     LoraConfig,
     ModelConfig,
     OptimConfig,
@@ -17,11 +18,12 @@ from loralab.config.schema import (
     TrainConfig,
     TrainerConfig,
 )
-from loralab.data.collate import collate_step, pad_examples
+from loralab.data.collate import collate_step, make_step, pack_examples, pad_examples
 from loralab.data.masking import Example
 from loralab.data.plan import StepPlan
 from loralab.data.prepare import prepare_data
 from loralab.metrics import TRAIN_GRAD_NORM, TRAIN_LOSS
+from loralab.model.attention import enable_document_attention
 from loralab.model.load import load_base
 from loralab.model.lora import attach_adapter, causal_lm, trainable
 from loralab.modules.sft import SFTModule
@@ -42,11 +44,15 @@ class Optimizers:
 @pytest.fixture(scope="module")
 def examples(rows_file: Path, tokenizer: PreTrainedTokenizerBase) -> list[Example]:
     config = DataConfig(name="file", path=str(rows_file), max_length=256)
-    return prepare_data(config, tokenizer, seed=0).train.examples
+    return list(prepare_data(config, tokenizer, seed=0).train.examples)
 
 
 def build(
-    tiny_model_dir: Path, quant: str = "none", dtype: torch.dtype = torch.float32, **trainer: object
+    tiny_model_dir: Path,
+    quant: str = "none",
+    dtype: torch.dtype = torch.float32,
+    names: tuple[str, ...] = ("data",),
+    **trainer: object,
 ) -> SFTModule:
     config = TrainConfig(
         trainer=dataclasses.replace(TrainerConfig(), **{"grad_clip": None, **trainer}),
@@ -59,7 +65,7 @@ def build(
     model = attach_adapter(base, LoraConfig(r=4), seed=0)
     for parameter in trainable(model).values():
         torch.nn.init.normal_(parameter, std=0.05)
-    module = SFTModule(model, StepPlan(8, 8, 1, 10, 1, 0), config, dtype)
+    module = SFTModule(model, StepPlan(8, 8, 1, 10, 1, 0), config, dtype, names, len(names))
     Optimizers(module)
     return module.train()
 
@@ -115,9 +121,9 @@ def test_tokens_that_are_not_supervised_change_nothing_that_comes_before(
     longer = dataclasses.replace(
         example, input_ids=[*example.input_ids, 5, 6, 7], labels=[*example.labels, -100, -100, -100]
     )
-    first, second = (module.loss_sum(pad_examples([item], 0)) for item in (example, longer))
-    assert first[0].item() == pytest.approx(second[0].item(), abs=1e-4)
-    assert first[1] == second[1] == example.num_supervised
+    first, second = (module.item_losses(pad_examples([item], 0)).losses for item in (example, longer))
+    assert first.tolist() == pytest.approx(second.tolist(), abs=1e-5)
+    assert len(first) == len(second) == example.num_supervised
 
 
 @pytest.mark.parametrize(
@@ -146,7 +152,7 @@ def test_a_validation_before_training_changes_no_step(tiny_model_dir: Path, exam
         if validates:
             module.eval()
             with torch.inference_mode():
-                module.loss_sum(pad_examples(examples[:8], 0))
+                module.item_losses(pad_examples(examples[:8], 0))
             module.train()
         losses.append([float(run_step(module, examples[:8], 4)[TRAIN_LOSS]) for _ in range(10)])
     assert losses[0] == losses[1]
@@ -164,3 +170,62 @@ def test_clipping_bounds_the_update_direction_not_the_reported_norm(
     # Adam's first moment after one step is (1 - 0.9) g, so its norm is a tenth of the clipped norm.
     norm = torch.stack([entry["exp_avg"].square().sum() for entry in moment.values()]).sum().sqrt()
     assert norm.item() == pytest.approx(0.1 * 1e-3, rel=1e-3)
+
+
+def test_weights_of_tokens_scale_their_share_of_the_mean(
+    tiny_model_dir: Path, examples: list[Example]
+) -> None:
+    module = build(tiny_model_dir)
+    weights = [0.5, 2.0, 1.0]
+    weighted = [
+        dataclasses.replace(example, weights=[weight] * len(example.input_ids))
+        for example, weight in zip(examples[:3], weights, strict=True)
+    ]
+    sums = [module.item_losses(pad_examples([example], 0)).losses.sum().item() for example in examples[:3]]
+    counts = [example.num_supervised for example in examples[:3]]
+    expected = sum(w * s for w, s in zip(weights, sums, strict=True)) / sum(
+        w * n for w, n in zip(weights, counts, strict=True)
+    )
+    found = run_step(module, weighted, micro_batch_size=2)
+    assert float(found[TRAIN_LOSS]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_loss_is_kept_for_each_source(tiny_model_dir: Path, examples: list[Example]) -> None:
+    module = build(tiny_model_dir, names=("first", "second"))
+    mixed = [dataclasses.replace(example, source=place % 2) for place, example in enumerate(examples[:6])]
+    alone = [build(tiny_model_dir) for _ in range(2)]
+    expected = [float(run_step(each, examples[place:6:2], 3)[TRAIN_LOSS]) for place, each in enumerate(alone)]
+    found = run_step(module, mixed, micro_batch_size=4)
+    assert float(found["train/loss/first"]) == pytest.approx(expected[0], abs=1e-5)
+    assert float(found["train/loss/second"]) == pytest.approx(expected[1], abs=1e-5)
+    assert math.isnan(run_step(module, mixed[::2], 4)["train/loss/second"])
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_packed_rows_give_the_loss_and_gradients_of_single_rows(
+    tiny_model_dir: Path, examples: list[Example], checkpointing: bool
+) -> None:
+    plain = build(tiny_model_dir, gradient_checkpointing=checkpointing)
+    packed = build(tiny_model_dir, gradient_checkpointing=checkpointing)
+    enable_document_attention(causal_lm(packed.model))
+    chosen = examples[:7]
+    rows = [pack_examples([chosen[:4]], 256, 0), pack_examples([chosen[4:]], 256, 0)]
+    found = packed.training_step(make_step(rows, chosen, 0), 0)
+    expected = run_step(plain, chosen, micro_batch_size=2)
+    assert float(found[TRAIN_LOSS]) == pytest.approx(float(expected[TRAIN_LOSS]), abs=1e-5)
+    assert float(found[TRAIN_GRAD_NORM]) == pytest.approx(float(expected[TRAIN_GRAD_NORM]), abs=1e-5)
+    moments = [module.optimizers().state_dict()["state"] for module in (plain, packed)]
+    for name in moments[0]:
+        torch.testing.assert_close(moments[0][name]["exp_avg"], moments[1][name]["exp_avg"], rtol=1e-5, atol=1e-5)
+
+
+def test_packing_without_isolation_would_change_the_loss(
+    tiny_model_dir: Path, examples: list[Example]
+) -> None:
+    module = build(tiny_model_dir)
+    batch = pack_examples([examples[:4]], 256, 0)
+    leaking = batch._replace(bounds=None)
+    enable_document_attention(causal_lm(module.model))
+    with torch.inference_mode():
+        kept, leaked = (module.item_losses(each).losses.sum() for each in (batch, leaking))
+    assert abs(float(kept - leaked)) > 1e-2

@@ -1,1 +1,1 @@
-"""Readers that turn raw rows of each known form into conversations."""
+"""Readers that turn raw rows of each known form into records, and writers that turn them back."""

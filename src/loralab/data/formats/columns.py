@@ -7,10 +7,13 @@ from loralab.data.formats.registry import FORMATS, Format
 from loralab.errors import DataError, did_you_mean
 
 MAPPED_FORMS: dict[str, tuple[str, ...]] = {
-    "prompt": ("prompt_completion",),
-    "response": ("prompt_completion",),
-    "messages": ("openai", "sharegpt"),
+    "prompt": ("prompt_completion", "prompts", "preference", "unpaired"),
+    "response": ("prompt_completion", "unpaired"),
+    "messages": ("openai", "sharegpt", "sharegpt_preference", "unpaired"),
     "text": ("text",),
+    "chosen": ("preference", "sharegpt_preference"),
+    "rejected": ("preference", "sharegpt_preference"),
+    "label": ("unpaired",),
 }
 """The forms that a mapped column stands for under `data.format=auto`; `system` leaves the form open."""
 

@@ -1,6 +1,8 @@
 """Which form the rows of a file have."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from loralab.data.formats.columns import candidate_forms, check_columns, rename_columns
 from loralab.data.formats.registry import FORMATS, Format
@@ -11,8 +13,27 @@ NUM_PROBED_ROWS = 50
 """Rows from the start of a file that must agree on the form."""
 
 
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """The form that the rows have, and why."""
+
+    name: str
+    """The value of `data.format`."""
+    reason: str
+    """One line for the user, such as `openai: 'messages' holds a list of {role, content}`."""
+
+
 def detect_format(rows: Sequence[Row], columns: Mapping[str, str] | None = None) -> str:
     """Returns the name of the one form that the first rows have, after mapping the columns.
+
+    Raises:
+        DataError: No form fits, or more than one does.
+    """
+    return explain_detection(rows, columns).name
+
+
+def explain_detection(rows: Sequence[Row], columns: Mapping[str, str] | None = None) -> Detection:
+    """Finds the one form that the first rows have, after mapping the columns, and says why it is that one.
 
     Raises:
         DataError: No form fits, or more than one does.
@@ -22,8 +43,7 @@ def detect_format(rows: Sequence[Row], columns: Mapping[str, str] | None = None)
     check_columns(rows[0].fields, columns)
     left = forms
     for row in rows[:NUM_PROBED_ROWS]:
-        fields = rename_columns(row.fields, columns, forms)
-        fits = tuple(form for form in left if form.matches(fields))
+        fits = _fitting(left, rename_columns(row.fields, columns, forms))
         if not fits:
             raise DataError(_explain_none(row, left if row is not rows[0] else (), forms))
         left = fits
@@ -31,7 +51,25 @@ def detect_format(rows: Sequence[Row], columns: Mapping[str, str] | None = None)
         names = ", ".join(f"{form.name} ({form.expects})" for form in left)
         choices = " or ".join(f"data.format={form.name}" for form in left)
         raise DataError(f"data.format='auto': {len(left)} forms fit: {names}. Choose with {choices}.")
-    return left[0].name
+    mapped = ", ".join(f"data.columns.{name}={field!r}" for name, field in columns.items())
+    reason = f"{left[0].name}: {left[0].evidence}"
+    return Detection(left[0].name, f"{reason} ({mapped})" if mapped else reason)
+
+
+def _fitting(forms: Sequence[Format], fields: dict[str, Any]) -> tuple[Format, ...]:
+    """Returns the forms that fit without the fields that are null, or else with them.
+
+    A table has a column in every row, so null means absent; but a row whose needed field is null
+    still has its form, and converting it names the field.
+    """
+    present = {name: value for name, value in fields.items() if value is not None}
+    fits = tuple(form for form in forms if form.matches(present) and not _lacks_answer(form, fields))
+    return fits or tuple(form for form in forms if form.matches(fields))
+
+
+def _lacks_answer(form: Format, fields: dict[str, Any]) -> bool:
+    """Whether a row is without an answer only because that field is null."""
+    return form.name == "prompts" and not form.matches(fields)
 
 
 def _explain_none(row: Row, before: Sequence[Format], forms: Sequence[Format]) -> str:
@@ -57,8 +95,9 @@ def _near_names(row: Row, forms: Sequence[Format]) -> str:
 
 
 def _mapping_hint(row: Row) -> str:
-    if "chosen" in row.fields:
-        return "Preference pairs are not supported yet"
+    if "chosen" in row.fields or "rejected" in row.fields:
+        names = ("prompt", "chosen", "rejected")
+        return f"Map the fields with {' '.join(f'data.columns.{name}=<field>' for name in names)}"
     for field, value in row.fields.items():
         if (
             isinstance(value, list)

@@ -1,4 +1,4 @@
-"""From a data file to validated conversations."""
+"""From a data file to checked records."""
 
 import json
 from pathlib import Path
@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from loralab.data.conversations import find_fault, load_conversations
-from loralab.data.records import Conversation, Message
+from loralab.config.data import ColumnsConfig, DataConfig
+from loralab.data.intake import load_records
+from loralab.data.records import Conversation, Message, PreferencePair
 from loralab.errors import DataError
 
 DATA_DIR = Path(__file__).parents[4] / "shared" / "data"
@@ -23,23 +24,27 @@ def write(folder: Path, *rows: dict[str, Any]) -> Path:
     return path
 
 
+def config(path: Path, form: str = "auto", columns: dict[str, str] | None = None, **fields: Any) -> DataConfig:
+    return DataConfig("file", str(path), format=form, columns=ColumnsConfig(**(columns or {})), **fields)
+
+
 def load(path: Path, form: str = "auto", **columns: str) -> list[tuple[tuple[str, str], ...]]:
     return [
         tuple((message.role, message.content) for message in conversation.messages)
-        for conversation in load_conversations(path, form, columns)
+        for conversation in load_records(config(path, form, columns))
     ]
 
 
 def fault(path: Path, form: str = "auto", **columns: str) -> str:
     with pytest.raises(DataError) as error:
-        load_conversations(path, form, columns)
+        load_records(config(path, form, columns))
     return str(error.value).replace(str(path), path.name)
 
 
 def test_source_and_line_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text('\n{"text": "a"}\n\n{"text": "b"}\n')
-    assert load_conversations(path, "auto", {}) == [
+    assert load_records(config(path)) == [
         Conversation((Message("text", "a"),), str(path), 2),
         Conversation((Message("text", "b"),), str(path), 4),
     ]
@@ -94,8 +99,8 @@ def test_given_form_settles_an_ambiguous_file(tmp_path: Path) -> None:
 
 def test_unknown_form_is_refused_before_the_file_is_read(tmp_path: Path) -> None:
     assert fault(tmp_path / "absent.json", "alpacca") == (
-        "data.format='alpacca' is unknown. Did you mean 'alpaca'? "
-        "Known: auto, alpaca, sharegpt, openai, prompt_completion, text."
+        "data.format='alpacca' is unknown. Did you mean 'alpaca'? Known: auto, alpaca, sharegpt, openai, "
+        "prompt_completion, question_answer, prompts, text, preference, sharegpt_preference, unpaired."
     )
 
 
@@ -167,34 +172,6 @@ def test_faulty_row_is_shown_rather_than_the_lack_of_assistant_turns(tmp_path: P
     assert "line 2: 'messages' turn 2: role='asistant' is unknown. Did you mean 'assistant'?" in message
 
 
-@pytest.mark.parametrize(
-    ("turns", "expected"),
-    [
-        ("system user assistant", ""),
-        ("assistant user assistant", ""),
-        ("user assistant tool assistant", ""),
-        ("text", ""),
-        ("", "the conversation is empty; at least one turn is needed"),
-        ("user", "there is no assistant turn; add the answer"),
-        ("user assistant tool", "the last turn is of role 'tool'; end the row with the assistant's answer"),
-        ("user system assistant", "turn 2 is a system turn; only the first turn may be one"),
-        ("text text", "turn 1 is a plain text among turns; a text stands alone"),
-        (
-            "user critic",
-            "turn 2 has the unknown role 'critic'; known: system, user, assistant, tool, text",
-        ),
-    ],
-)
-def test_conversation_is_validated(turns: str, expected: str) -> None:
-    assert find_fault([Message(role, "a") for role in turns.split()]) == expected
-
-
-def test_empty_text_counts_only_where_it_is_trained() -> None:
-    assert find_fault([Message("user", ""), Message("assistant", "a")]) == ""
-    expected = "the assistant's text in turn 2 is empty; fill it in or remove the row"
-    assert find_fault([Message("user", "a"), Message("assistant", " \n")]) == expected
-
-
 def test_half_of_a_surrogate_pair_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text('{"text": "\\ud83d\\ude00"}\n{"text": "\\ud83d"}\n')
@@ -222,10 +199,26 @@ def test_gsm8k_loads_with_mapped_columns() -> None:
 
 
 @needs_data
-def test_gsm8k_without_columns_asks_for_them() -> None:
-    message = fault(DATA_DIR / "gsm8k_train.jsonl")
-    assert "the fields question, answer" in message
-    assert "data.columns.prompt=<field> data.columns.response=<field>" in message
+def test_gsm8k_is_detected() -> None:
+    path = DATA_DIR / "gsm8k_train.jsonl"
+    assert load(path) == load(path, prompt="question", response="answer")
+
+
+@needs_data
+@pytest.mark.parametrize(("name", "rows"), [("ifeval_prompts.jsonl", 541), ("mt_bench_questions.jsonl", 80)])
+def test_prompts_load_but_cannot_be_trained_on(name: str, rows: int) -> None:
+    assert len(load_records(config(DATA_DIR / name), for_training=False)) == rows
+    assert "no assistant turns: nothing to train on" in fault(DATA_DIR / name)
+
+
+@needs_data
+def test_preference_pairs_load_and_give_their_preferred_answers() -> None:
+    path = DATA_DIR / "dpo_en_demo.json"
+    pairs = load_records(config(path), for_training=False)
+    assert len(pairs) == 300
+    assert all(isinstance(pair, PreferencePair) for pair in pairs)
+    chosen = load_records(config(path, preference="chosen"))
+    assert [record.messages[-1] for record in chosen] == [pair.messages[-1] for pair in pairs]
 
 
 @needs_data

@@ -1,0 +1,303 @@
+"""Preparation of data: rows per second beside TRL, memory on millions of rows, the second start.
+
+Each measurement runs in a process of its own. Writes `results/preparation.json` and `.md`.
+
+    python benchmarks/preparation.py --data ../shared/data/gsm8k_train.jsonl
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import random
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+RESULTS = Path(__file__).parent / "results"
+STREAMED_ROWS = 2_000_000
+CACHED_ROWS = 100_000
+REPEATS = 3
+MAX_LENGTH = 2048
+SAMPLE_S = 0.5
+
+
+def main() -> None:
+    """Runs every measurement and writes the table."""
+    options = parse()
+    rows = {"rows_per_s": compare_with_trl(options.data, options.repeats)}
+    with tempfile.TemporaryDirectory() as folder:
+        rows["second_start"] = alone(
+            second_start, write_rows(Path(folder) / "cached.jsonl", options.cached_rows)
+        )
+        rows["stream"] = alone(stream, write_rows(Path(folder) / "stream.jsonl", options.rows))
+    report = {"machine": describe_machine(), **rows}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "preparation.json").write_text(json.dumps(report, indent=2) + "\n")
+    (RESULTS / "preparation.md").write_text(to_markdown(report))
+    print(to_markdown(report))
+
+
+def parse() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="JSONL with question and answer")
+    parser.add_argument("--rows", type=int, default=STREAMED_ROWS, help="synthetic rows to stream")
+    parser.add_argument("--cached-rows", type=int, default=CACHED_ROWS, help="rows of the second start")
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="runs of each contender")
+    return parser.parse_args()
+
+
+def compare_with_trl(data: Path, repeats: int) -> dict[str, Any]:
+    """Prepares the same rows in turn with both, and returns the median rows per second of each."""
+    contenders: dict[str, Callable[[Path], dict[str, Any]]] = {"loralab": prepare_ours}
+    if is_installed("trl"):
+        contenders |= {"trl": prepare_trl, "trl, one process per core": prepare_trl_parallel}
+    runs: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(repeats):
+        for name, contender in contenders.items():
+            result = alone(contender, data)
+            runs[name].append(result["rows"] / result["seconds"])
+    return {name: {"median": statistics.median(each), "runs": each} for name, each in runs.items()}
+
+
+def prepare_ours(data: Path) -> dict[str, Any]:
+    """Reads, cleans, splits, renders, tokenizes and masks; nothing cached."""
+    from loralab.config.data import DataConfig
+    from loralab.data.prepare import prepare_data
+
+    tokenizer = embedded_tokenizer()
+    config = DataConfig(name="file", path=str(data), max_length=MAX_LENGTH, cache=False)
+    started = time.perf_counter()
+    prepared = prepare_data(config, tokenizer, seed=0)
+    seconds = time.perf_counter() - started
+    splits = (prepared.train, prepared.val, prepared.test)
+    return {"rows": sum(split.ledger.rows for split in splits), "seconds": seconds}
+
+
+def prepare_trl(data: Path, num_proc: int | None = None) -> dict[str, Any]:
+    """TRL's own preparation of the same rows, already read and in its prompt and completion form."""
+    from datasets import Dataset, disable_caching, disable_progress_bars
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from trl import SFTConfig, SFTTrainer
+
+    disable_caching()
+    disable_progress_bars()
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    dataset = Dataset.from_list([
+        {
+            "prompt": [{"role": "user", "content": row["question"]}],
+            "completion": [{"role": "assistant", "content": row["answer"]}],
+        }
+        for row in rows
+    ])  # fmt: skip
+    tokenizer = embedded_tokenizer()
+    tiny = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=1,
+    )  # fmt: skip
+    seconds = []
+    prepare = SFTTrainer._prepare_dataset
+
+    def timed(*arguments: Any, **named: Any) -> Any:
+        started = time.perf_counter()
+        prepared = prepare(*arguments, **named)
+        seconds.append(time.perf_counter() - started)
+        return prepared
+
+    SFTTrainer._prepare_dataset = timed
+    with tempfile.TemporaryDirectory() as folder:
+        settings = SFTConfig(
+            output_dir=folder, max_length=MAX_LENGTH, report_to=[], use_cpu=True, dataset_num_proc=num_proc
+        )
+        SFTTrainer(
+            model=LlamaForCausalLM(tiny), args=settings, train_dataset=dataset, processing_class=tokenizer
+        )
+    return {"rows": len(rows), "seconds": sum(seconds)}
+
+
+def prepare_trl_parallel(data: Path) -> dict[str, Any]:
+    """The same in a process for each core."""
+    return prepare_trl(data, num_proc=os.cpu_count())
+
+
+def second_start(data: Path) -> dict[str, Any]:
+    """Prepares rows, then opens them again from the cache."""
+    from loralab.config.data import DataConfig
+    from loralab.data.prepare import prepare_data
+
+    tokenizer, seconds = embedded_tokenizer(), []
+    config = DataConfig(name="file", path=str(data), max_length=MAX_LENGTH)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["LORALAB_CACHE"] = folder
+        for _ in range(2):
+            started = time.perf_counter()
+            prepared = prepare_data(config, tokenizer, seed=0)
+            assert prepared.train.examples[0].input_ids
+            seconds.append(time.perf_counter() - started)
+    first, second = seconds
+    return {"rows": sum(1 for _ in data.open()), "first_s": first, "second_s": second}
+
+
+def stream(data: Path) -> dict[str, Any]:
+    """Reads, filters, removes exact duplicates, tokenizes and packs rows that come from disk."""
+    from loralab.config.data import DataConfig
+    from loralab.data.datamodule import make_layout
+    from loralab.data.prepare import prepare_data
+
+    tokenizer = embedded_tokenizer()
+    config = DataConfig(name="file", path=str(data), max_length=MAX_LENGTH, cache=False)
+    peak = PeakMemory()
+    started = time.perf_counter()
+    with peak:
+        prepared = prepare_data(config, tokenizer, seed=0)
+        prepared_s = time.perf_counter() - started
+        layout = make_layout(prepared, 0, MAX_LENGTH, None)
+        fill = layout.fill
+    (source,) = prepared.report.sources
+    return {
+        "rows": source.tally.rows,
+        "kept": source.tally.kept,
+        "duplicates": source.tally.removed["duplicate"].count,
+        "seconds": prepared_s,
+        "pack_s": time.perf_counter() - started - prepared_s,
+        "packed_rows": layout.num_units,
+        "fill": fill,
+        "peak_gib": peak.gib,
+    }
+
+
+class PeakMemory:
+    """Samples the resident memory of this process and its children, shared pages counted once."""
+
+    def __init__(self) -> None:
+        """Starts at nothing."""
+        self.gib = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> "PeakMemory":
+        """Begins to sample."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Stops sampling."""
+        self._stop.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        this = psutil.Process()
+        while not self._stop.wait(SAMPLE_S):
+            total = 0
+            for process in [this, *this.children(recursive=True)]:
+                try:
+                    total += process.memory_full_info().pss
+                except (psutil.Error, AttributeError):
+                    continue
+            self.gib = max(self.gib, total / 2**30)
+
+
+def write_rows(path: Path, count: int) -> Path:
+    """Writes synthetic prompt and completion rows; one in twenty repeats an earlier one."""
+    rng = random.Random(0)
+    words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9))) for _ in range(5000)]
+    recent: list[str] = []
+    with path.open("w") as file:
+        for number in range(count):
+            if recent and number % 20 == 0:
+                line = rng.choice(recent)
+            else:
+                prompt = " ".join(rng.choices(words, k=rng.randint(5, 20)))
+                answer = " ".join(rng.choices(words, k=rng.randint(5, 30)))
+                line = json.dumps({"prompt": f"{number} {prompt}", "completion": answer}) + "\n"
+                recent = [*recent[-99:], line]
+            file.write(line)
+    return path
+
+
+def alone(function: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any]:
+    """Runs a measurement in a process of its own, which starts with nothing loaded."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=send, args=(function, path, sender))
+    process.start()
+    sender.close()
+    try:
+        result: dict[str, Any] = receiver.recv()
+    except EOFError:
+        raise SystemExit(f"{function.__name__} failed") from None
+    process.join()
+    return result
+
+
+def send(function: Callable[[Path], dict[str, Any]], path: Path, sender: Any) -> None:
+    """Hands a result to the waiting process."""
+    sender.send(function(path))
+
+
+def embedded_tokenizer() -> Any:
+    """Loads the tokenizer of the embedded model."""
+    from loralab.config.schema import ModelConfig
+    from loralab.model.load import load_tokenizer, quiet_libraries
+
+    quiet_libraries()
+    return load_tokenizer(ModelConfig())
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package can be compared with."""
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def describe_machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    from loralab.runs.manifest import git_state, hardware
+
+    packages = ("torch", "transformers", "tokenizers", "pyarrow", "trl", "datasets")
+    return {
+        **hardware(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in packages if is_installed(name)},
+        "git": git_state(Path(__file__).parent),
+    }
+
+
+def to_markdown(report: dict[str, Any]) -> str:
+    """Lays the figures out as a table."""
+    machine, speed = report["machine"], report["rows_per_s"]
+    ours, stream_, second = speed["loralab"]["median"], report["stream"], report["second_start"]
+    lines = [
+        "# Preparation of data", "",
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB; "
+        + ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+        + f"; commit {machine['git'].get('commit', 'unknown')[:10]}.", "",
+        "| preparation of the same rows | rows per second (median) | loralab is faster by |", "|---|---|---|",
+        *(f"| {name} | {each['median']:,.0f} | {ours / each['median']:.2f} |" for name, each in speed.items()),
+        "", "| measurement | figure |", "|---|---|",
+        f"| second start, {second['rows']:,} rows | {second['second_s']:.2f} s "
+        f"(first {second['first_s']:.1f} s) |",
+        f"| streamed, {stream_['rows']:,} rows | {stream_['seconds']:.0f} s, "
+        f"{stream_['rows'] / stream_['seconds']:,.0f} rows/s |",
+        f"| exact duplicates found | {stream_['duplicates']:,} |",
+        f"| packed at {MAX_LENGTH} | {stream_['packed_rows']:,} rows, {stream_['fill']:.2%} filled, "
+        f"{stream_['pack_s']:.1f} s |",
+        f"| peak resident memory | {stream_['peak_gib']:.2f} GiB |", "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The console command `loralab`: what is no experiment."""

@@ -1,0 +1,160 @@
+"""Rows of any form written as rows of another, and proved to read back the same."""
+
+import json
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from loralab.cli.gathering import Opened, make_intake, refuse_faults, work_through
+from loralab.cli.request import Request
+from loralab.data.formats.registry import Format
+from loralab.data.intake import Intake, RawRow
+from loralab.data.serialization import record_from_json, record_to_json
+from loralab.data.sources import Row, read_rows
+from loralab.data.tally import RemovedRow, Tally, excerpt
+from loralab.data.writing import RowWriter, UnwritableError
+from loralab.errors import DataError
+
+UNWRITABLE = "unwritable"
+"""The check that a row fails when the form or the kind of file has no place for a part of it."""
+FINGERPRINT_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class NewRow:
+    """A row in its new form."""
+
+    fields: dict[str, Any]
+    """What is written."""
+    fingerprint: bytes
+    """Hash of its record, weights included."""
+    file: str
+    """Where the row stood."""
+    place: str
+    """Its place there, as messages name it."""
+    shown: str
+    """The beginning of what it says."""
+
+
+@dataclass
+class ConvertedChunk:
+    """What became of a chunk of rows."""
+
+    tally: Tally = field(default_factory=Tally)
+    rows: list[NewRow] = field(default_factory=list)
+
+
+class Converter:
+    """Turns rows of one source into rows of a form."""
+
+    def __init__(self, intake: Intake, form: Format) -> None:
+        """Takes what reads the rows and the form to write."""
+        self.intake, self.form = intake, form
+
+    def __call__(self, rows: Sequence[RawRow]) -> ConvertedChunk:
+        """Converts a chunk; every row of it ends in `rows` or in the tally."""
+        chunk = ConvertedChunk()
+        for raw in rows:
+            taken = self.intake([raw])
+            chunk.tally.add(taken.tally)
+            for kept in taken.kept:
+                record = record_from_json(kept.record, kept.file, kept.row)
+                shown = excerpt(" / ".join(message.content[:200] for message in record.messages))
+                place = raw[1].place
+                try:
+                    fields = self.form.from_record(record)
+                except DataError as error:
+                    chunk.tally.remove(UNWRITABLE, RemovedRow(kept.file, place, str(error), shown))
+                    continue
+                chunk.rows.append(NewRow(fields, fingerprint(kept.record), kept.file, place, shown))
+        return chunk
+
+
+def convert(
+    opened: Sequence[Opened], request: Request, form: Format, target: Path, overwrite: bool
+) -> list[Tally]:
+    """Writes the rows of all sources to a file, in one form, and returns the account of each source.
+
+    Raises:
+        DataError: A row cannot be used and `data.on_error` is `raise`, the file cannot be written, or a row
+            would not read back as it is.
+    """
+    config, tallies = request.config, []
+    with RowWriter(target, overwrite) as writer:
+        written = _Written()
+        for each in opened:
+            tally = Tally()
+            converter = Converter(make_intake(each, config, must_answer=False), form)
+            for chunk in work_through(converter, each.rows, config.num_workers):
+                tally.add(chunk.tally)
+                for row in chunk.rows:
+                    _write(writer, row, tally, written)
+                refuse_faults([tally], config.on_error, (UNWRITABLE,))
+            tallies.append(tally)
+        if not writer.num_rows:
+            raise DataError("no row is left to write: see the options of quality and privacy, or on_error.")
+        _check_written(writer.finish(), target, form, written)
+    return tallies
+
+
+def fingerprint(record: str) -> bytes:
+    """Hashes a record, given as JSON, whatever the order of the keys of its objects."""
+    ordered = json.dumps(json.loads(record), sort_keys=True)
+    return blake2b(ordered.encode(), digest_size=FINGERPRINT_BYTES).digest()
+
+
+class _Written:
+    """Fingerprint and place of every row written, in some 30 bytes each."""
+
+    def __init__(self) -> None:
+        self.fingerprints = bytearray()
+        self.files: dict[str, int] = {}
+        self.file_numbers, self.places = array("i"), array("q")
+        self.units: dict[int, str] = {}
+
+    def add(self, row: NewRow) -> None:
+        unit, _, number = row.place.partition(" ")
+        file = self.files.setdefault(row.file, len(self.files))
+        self.units.setdefault(file, unit)
+        self.fingerprints += row.fingerprint
+        self.file_numbers.append(file)
+        self.places.append(int(number))
+
+    def place(self, number: int) -> str:
+        file = self.file_numbers[number]
+        return f"{list(self.files)[file]} {self.units[file]} {self.places[number]}"
+
+    def __iter__(self) -> Iterator[bytes]:
+        for start in range(0, len(self.fingerprints), FINGERPRINT_BYTES):
+            yield bytes(self.fingerprints[start : start + FINGERPRINT_BYTES])
+
+
+def _write(writer: RowWriter, row: NewRow, tally: Tally, written: _Written) -> None:
+    try:
+        writer.write(row.fields)
+    except UnwritableError:
+        raise
+    except DataError as error:
+        tally.remove(UNWRITABLE, RemovedRow(row.file, row.place, str(error), row.shown))
+        return
+    written.add(row)
+
+
+def _check_written(file: Path, target: Path, form: Format, written: _Written) -> None:
+    expected = iter(written)
+    for number, (row, mark) in enumerate(zip_longest(read_rows(file, "OUT", "utf-8"), expected)):
+        try:
+            if isinstance(row, Row) and fingerprint(record_to_json(form.to_record(row.fields))) == mark:
+                continue
+            reason = "it would read back as another row"
+        except DataError as error:
+            reason = f"it would not read back: {error}"
+        place = written.place(number) if mark is not None else f"row {number + 1}"
+        raise DataError(
+            f"{place} cannot be written to {str(target)!r} as {form.name}: {reason}. Write .jsonl, or choose "
+            "another form with --to."
+        )

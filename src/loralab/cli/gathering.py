@@ -1,0 +1,226 @@
+"""Rows of several sources, converted and checked one by one, as every data command needs them."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loralab.cli.request import Request
+from loralab.config.data import DataConfig
+from loralab.data.corpus import Corpus, CorpusWriter
+from loralab.data.dedup import ExactDuplicates
+from loralab.data.formats.detection import NUM_PROBED_ROWS, explain_detection
+from loralab.data.formats.registry import Format
+from loralab.data.intake import INVALID, PREFERENCE_FORMS, UNREADABLE, Intake, RawRow, open_source
+from loralab.data.report import SourceReport
+from loralab.data.source import Source
+from loralab.data.sources import BrokenRow, Row, json_type
+from loralab.data.tally import SHOWN_EXAMPLES, RemovedRow, Tally
+from loralab.errors import DataError
+
+DUPLICATE, NEAR_DUPLICATE = "duplicate", "near_duplicate"
+CHUNK = 256
+SERIAL_CHUNKS = 80
+"""Chunks worked on in this process before others are started, which takes seconds."""
+
+Result = TypeVar("Result")
+
+
+@dataclass
+class Opened:
+    """A source whose form is known."""
+
+    source: Source
+    form: Format | None
+    """None where a prompt template builds the turns, or no row can be read."""
+    reason: str
+    """Why the rows are taken to have this form."""
+    rows: Iterator[RawRow]
+    """Every row, to be read once."""
+
+    @property
+    def form_name(self) -> str:
+        """The form as tables name it."""
+        return self.form.name if self.form else "prompt_template"
+
+
+@dataclass
+class FieldCount:
+    """A field of the raw rows."""
+
+    rows: int = 0
+    """Rows that have it."""
+    types: Counter[str] = field(default_factory=Counter)
+    """What it holds, in the words of JSON."""
+
+
+@dataclass
+class Gathered:
+    """Every row that passed, and what became of the others."""
+
+    corpus: Corpus
+    """The rows that passed all checks but the one for near duplicates."""
+    alive: NDArray[np.int64]
+    """The numbers of the rows that stay."""
+    reports: list[SourceReport]
+    """What became of the rows of each source."""
+    fields: list[dict[str, FieldCount]]
+    """The fields of the raw rows of each source."""
+
+    @property
+    def num_read(self) -> int:
+        """Rows read."""
+        return sum(report.tally.rows for report in self.reports)
+
+
+def open_all(request: Request) -> list[Opened]:
+    """Opens every source and finds its form.
+
+    Raises:
+        DataError: A file cannot be read, or no single form fits.
+    """
+    return [open_one(source, request.config.max_examples) for source in request.sources]
+
+
+def open_one(source: Source, max_rows: int | None) -> Opened:
+    """Opens one source and says why its rows have their form.
+
+    Raises:
+        DataError: A file cannot be read, or no single form fits.
+    """
+    form, rows = open_source(source)
+    first = list(islice(rows, NUM_PROBED_ROWS))
+    rows = islice(chain(first, rows), max_rows)
+    if form is None:
+        templated = source.prompt_template.user is not None
+        reason = "prompt_template builds the turns" if templated else "no row can be read"
+    elif source.form != "auto":
+        reason = f"{form.name}: given with format={form.name}"
+    else:
+        whole = [row for _, row in first if isinstance(row, Row)]
+        reason = explain_detection(whole, source.columns).reason
+    return Opened(source, form, reason, rows)
+
+
+def make_intake(opened: Opened, config: DataConfig, must_answer: bool) -> Intake:
+    """Prepares the checks of a source's rows.
+
+    Args:
+        opened: The source.
+        config: The checks.
+        must_answer: Refuse rows without an answer, where the form has answers.
+    """
+    if opened.form is None:
+        has_answers = opened.source.prompt_template.assistant is not None
+    else:
+        has_answers = opened.form.name not in (*PREFERENCE_FORMS, "prompts")
+    return Intake(opened.source, opened.form, config, for_training=must_answer and has_answers)
+
+
+def work_through(
+    work: Callable[[list[RawRow]], Result], rows: Iterator[RawRow], num_workers: int | None
+) -> Iterator[Result]:
+    """Applies `work` to the rows in chunks and in order, in several processes where there are many."""
+    chunks = iter(lambda: list(islice(rows, CHUNK)), [])
+    if num_workers is None:
+        yield from map(work, islice(chunks, SERIAL_CHUNKS))
+    following = next(chunks, None)
+    if following is None:
+        return
+    if num_workers is not None and num_workers <= 1:
+        yield from map(work, chain([following], chunks))
+        return
+    from loralab.data.workers import map_chunks  # here, because it imports torch
+
+    yield from map_chunks(work, chain([following], chunks), num_workers)
+
+
+def gather(opened: Sequence[Opened], config: DataConfig, folder: Path, must_answer: bool) -> Gathered:
+    """Takes in the rows of all sources and marks the duplicates that the options ask to leave out.
+
+    Args:
+        opened: The sources.
+        config: The checks.
+        folder: Where the working store may lie.
+        must_answer: Refuse rows without an answer, where the form has answers.
+    """
+    writer, duplicates = CorpusWriter(folder / "corpus.arrow"), ExactDuplicates()
+    reports, fields = [], []
+    for number, each in enumerate(opened):
+        seen: dict[str, FieldCount] = {}
+        report = SourceReport(each.source.name, each.source.part, each.form_name, Tally())
+        rows = _count_fields(each.rows, seen)
+        for result in work_through(make_intake(each, config, must_answer), rows, config.num_workers):
+            report.tally.add(result.tally)
+            for kind, count in result.private.items():
+                report.private[kind] = report.private.get(kind, 0) + count
+            for row in result.kept:
+                if config.dedup.exact and (first := duplicates.add(row.key)) is not None:
+                    reason = f"the same as {writer.place(first)}"
+                    report.tally.remove(DUPLICATE, RemovedRow(row.file, f"row {row.row}", reason))
+                    continue
+                writer.append(row.record, row.key, number, (row.file, row.row), row.value)
+        reports.append(report)
+        fields.append(seen)
+    corpus = writer.close()
+    alive = np.arange(len(corpus), dtype=np.int64)
+    if config.dedup.near != "off":
+        alive = _mark_near_duplicates(corpus, config, reports)
+    return Gathered(corpus, alive, reports, fields)
+
+
+def refuse_faults(tallies: Iterable[Tally], on_error: str, checks: Sequence[str] = ()) -> None:
+    """Raises the faults of rows, all in one message, unless they are to be skipped.
+
+    Args:
+        tallies: What became of the rows.
+        on_error: `data.on_error`.
+        checks: Checks beside those for unreadable and invalid rows.
+
+    Raises:
+        DataError: There are such rows.
+    """
+    faulty = [
+        tally.removed[check]
+        for tally in tallies
+        for check in (UNREADABLE, INVALID, *checks)
+        if check in tally.removed
+    ]
+    count = sum(removals.count for removals in faulty)
+    if not count or on_error == "skip":
+        return
+    rows = [row for removals in faulty for row in removals.examples][:SHOWN_EXAMPLES]
+    shown = [f"{row.file} {row.place}: {row.reason}" for row in rows]
+    if count > len(shown):
+        shown.append(f"and {count - len(shown)} more")
+    head = "a row cannot be used" if count == 1 else f"{count} rows cannot be used"
+    raise DataError("\n  ".join([f"{head} (leave such rows out with on_error=skip):", *shown]))
+
+
+def _count_fields(rows: Iterator[RawRow], seen: dict[str, FieldCount]) -> Iterator[RawRow]:
+    for raw in rows:
+        if not isinstance(raw[1], BrokenRow):
+            for name, value in raw[1].fields.items():
+                count = seen.setdefault(name, FieldCount())
+                count.rows += 1
+                count.types[json_type(value)] += 1
+        yield raw
+
+
+def _mark_near_duplicates(
+    corpus: Corpus, config: DataConfig, reports: Sequence[SourceReport]
+) -> NDArray[np.int64]:
+    from loralab.data.cleaning import find_near_duplicates, removed_row  # here, because it imports torch
+
+    numbers = np.arange(len(corpus), dtype=np.int64)
+    found = find_near_duplicates(corpus, numbers, config.dedup)
+    for number, first in found.items():
+        other = f"{corpus.files[corpus.file_numbers[first]]} row {corpus.rows[first]}"
+        row = removed_row(corpus, number, f"nearly the same as {other}")
+        reports[corpus.sources[number]].tally.remove(NEAR_DUPLICATE, row)
+    return numbers[~np.isin(numbers, np.fromiter(found, np.int64, len(found)))]

@@ -1,0 +1,72 @@
+"""What the words of a command ask for: paths, and options of the `data` group."""
+
+import dataclasses
+import glob
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loralab.config.data import DataConfig, SourceConfig
+from loralab.config.load import leaf_keys, load_data
+from loralab.data.source import Source, list_sources
+from loralab.data.sources import is_hub
+from loralab.errors import ConfigError
+
+PLACES = ("name", "path", "sources", "val_path", "test_path")
+"""Keys of the group that the paths of the command stand for."""
+AS_THEY_ARE = (
+    "quality.min_chars=null",
+    "quality.role_order=false",
+    "quality.max_garble=null",
+    "privacy.action=off",
+)
+"""Options of the commands that write rows: only what the user asks for is left out or changed."""
+KEY = "PATH"
+"""How messages name the argument that a file stands for."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """The rows to work on and how to read and check them."""
+
+    sources: tuple[Source, ...]
+    """One for each path."""
+    config: DataConfig
+    """The options."""
+
+
+def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Parts the words of a command into paths and options KEY=VALUE of the `data` group.
+
+    A word with `=` is an option, unless its key is none and a file of that name is there.
+    """
+    known = set(leaf_keys(DataConfig))
+    paths, options = [], []
+    for word in words:
+        key, equals, _ = word.removeprefix("data.").partition("=")
+        is_option = equals and (key in known or not (Path(word).exists() or glob.glob(word)))
+        (options if is_option and not is_hub(word) else paths).append(word)
+    return paths, options
+
+
+def make_request(paths: Sequence[str], options: Sequence[str], defaults: Sequence[str] = ()) -> Request:
+    """Checks the options and describes the sources.
+
+    Args:
+        paths: Files, folders, globs or `hub:owner/name`.
+        options: Words KEY=VALUE as the user typed them.
+        defaults: Words that the user's go before.
+
+    Raises:
+        ConfigError: There is no path, or an option is wrong.
+    """
+    if not paths:
+        raise ConfigError("PATH is missing. Give a file, a folder, a glob or hub:owner/name.")
+    for option in options:
+        key = option.removeprefix("data.").partition("=")[0]
+        if key in PLACES:
+            raise ConfigError(f"{option}: name the rows as PATH, without a key.")
+    config = load_data(["path=PATH", *defaults, *options])
+    config.path, config.sources = None, [SourceConfig(path=path) for path in paths]
+    sources = tuple(dataclasses.replace(source, key=KEY) for source in list_sources(config))
+    return Request(sources, config)

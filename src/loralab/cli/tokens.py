@@ -1,0 +1,161 @@
+"""Rows as a model would see them: tokens, what is learned of them, and what training would refuse."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from loralab.config.data import DataConfig
+from loralab.config.schema import ModelConfig
+from loralab.data.chat_templates import set_chat_template
+from loralab.data.corpus import Corpus
+from loralab.data.encoding import ExampleMaker
+from loralab.data.gate import Ledger, LengthCount, check_lengths, check_supervision, make_ledger
+from loralab.data.records import Conversation, LabelledConversation, Record
+from loralab.data.store import SCHEMA, ExampleStore
+from loralab.data.tally import Tally
+from loralab.data.validity import is_prompt_only
+from loralab.data.workers import map_chunks
+from loralab.errors import DataError, ModelError
+from loralab.model.load import load_tokenizer, quiet_libraries
+
+ROWS_PER_CHUNK = 256
+EMBEDDED = "embedded"
+"""Name of the tokenizer of the model that comes with the package."""
+
+
+@dataclass(frozen=True)
+class TokenAccount:
+    """What became of the rows on the way to tokens."""
+
+    rows: int
+    """Rows with an answer to learn."""
+    without_answer: int
+    """Rows that have none, and so no tokens here."""
+    tally: Tally
+    """Rows that the template refuses or that the token limits leave out."""
+    store: ExampleStore
+    """The examples."""
+    ledger: Ledger
+    """Lengths and truncation."""
+    lengths: list[int]
+    """Tokens of every row before any was cut."""
+    refusals: list[str]
+    """Why training on these rows would not start; empty where it would."""
+
+
+class _Learned(Corpus):
+    """The rows of a corpus as supervised fine-tuning learns them: of a pair the preferred answer."""
+
+    def records(self, numbers: NDArray[np.int64]) -> list[Record]:
+        return [Conversation(r.messages, r.source, r.row, r.tools) for r in super().records(numbers)]
+
+
+def open_tokenizer(name: str, chat_template: str | None) -> PreTrainedTokenizerBase:
+    """Loads a tokenizer and gives it its chat template.
+
+    Args:
+        name: A folder, which needs no model in it; a Hub name; or `embedded`.
+        chat_template: `data.chat_template`.
+
+    Raises:
+        ModelError: It cannot be loaded, is no fast tokenizer, or has no chat template.
+    """
+    quiet_libraries()
+    folder = Path(name).expanduser()
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        tokenizer = _open_folder(folder)
+    else:
+        path = None if name == EMBEDDED and not folder.exists() else name
+        try:
+            tokenizer = load_tokenizer(ModelConfig(path=path))
+        except ModelError as error:
+            raise ModelError(f"--tokenizer: {str(error).replace('model.path=', '')}") from error
+    set_chat_template(tokenizer, chat_template)
+    return tokenizer
+
+
+def count_tokens(
+    corpus: Corpus,
+    alive: NDArray[np.int64],
+    tokenizer: PreTrainedTokenizerBase,
+    config: DataConfig,
+    folder: Path,
+) -> TokenAccount:
+    """Renders and tokenizes rows as training does, and makes the checks that come before it.
+
+    Args:
+        corpus: The rows.
+        alive: The numbers of those to look at.
+        tokenizer: With its chat template.
+        config: What to supervise and how long examples may be.
+        folder: Where the examples may lie.
+    """
+    learned = _with_answers(corpus, alive)
+    view = _Learned(corpus.path, corpus.files, corpus.sources, corpus.file_numbers, corpus.rows)
+    maker = ExampleMaker(view, tokenizer, config, [1.0] * (int(corpus.sources.max(initial=0)) + 1))
+    tally, count, faults = Tally(len(learned)), LengthCount(), dict[str, list[str]]()
+    chunks = [learned[at : at + ROWS_PER_CHUNK] for at in range(0, len(learned), ROWS_PER_CHUNK)]
+    path = folder / "examples.arrow"
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+        for made in map_chunks(maker, chunks, config.num_workers):
+            tally.add(Tally(0, made.tally.removed))
+            count.add(made.count)
+            for fault, places in made.faults.items():
+                faults.setdefault(fault, []).extend(places)
+            if made.columns is not None:
+                writer.write_batch(made.columns)
+    store = ExampleStore(path)
+    return TokenAccount(
+        rows=len(learned),
+        without_answer=len(alive) - len(learned),
+        tally=tally,
+        store=store,
+        ledger=make_ledger(count, store.lengths, store.supervised),
+        lengths=count.lengths,
+        refusals=_refusals(faults, count, len(store), config),
+    )
+
+
+def _with_answers(corpus: Corpus, alive: NDArray[np.int64]) -> NDArray[np.int64]:
+    chosen: list[int] = []
+    for start in range(0, len(alive), ROWS_PER_CHUNK):
+        numbers = alive[start : start + ROWS_PER_CHUNK]
+        records = corpus.records(numbers)
+        chosen += [int(n) for n, record in zip(numbers, records, strict=True) if _has_answer(record)]
+    return np.array(chosen, np.int64)
+
+
+def _has_answer(record: Record) -> bool:
+    is_bad = isinstance(record, LabelledConversation) and not record.label
+    return not is_bad and not is_prompt_only(record)
+
+
+def _refusals(
+    faults: dict[str, list[str]], count: LengthCount, num_examples: int, config: DataConfig
+) -> list[str]:
+    max_dropped = 0.0 if config.over_length == "raise" else config.max_dropped
+    messages = []
+    try:
+        check_supervision(faults, num_examples, "inspected")
+    except DataError as error:
+        messages.append(str(error))
+    try:
+        check_lengths(count, num_examples, (config.max_length, max_dropped), "inspected")
+    except DataError as error:
+        messages.append(str(error))
+    return messages
+
+
+def _open_folder(folder: Path) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder))
+    except (OSError, ValueError, KeyError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"--tokenizer {str(folder)!r} holds no tokenizer that loads: {reason}") from error
+    if not tokenizer.is_fast:
+        raise ModelError(f"--tokenizer {str(folder)!r} has no tokenizer.json, which label spans need.")
+    return tokenizer

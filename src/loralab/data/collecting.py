@@ -1,0 +1,182 @@
+"""Reads every source once, cleans across sources, and says which rows go where."""
+
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loralab.config.data import DataConfig
+from loralab.data.cleaning import (
+    OverlapFinder,
+    find_near_duplicates,
+    find_overlaps,
+    removed_row,
+    stream_records,
+)
+from loralab.data.corpus import Corpus, CorpusWriter
+from loralab.data.dedup import ExactDuplicates
+from loralab.data.holdout import hold_out
+from loralab.data.intake import Intake, check_purpose, open_source, refuse_faults
+from loralab.data.records import Record
+from loralab.data.report import SourceReport
+from loralab.data.serialization import record_from_json
+from loralab.data.source import PARTS, Source
+from loralab.data.tally import SHOWN_EXAMPLES, RemovedRow, Tally, excerpt
+from loralab.data.workers import chunked, map_chunks
+from loralab.errors import DataError
+
+ROWS_PER_CHUNK = 256
+
+
+@dataclass
+class Collected:
+    """The rows of a run after everything but rendering."""
+
+    corpus: Corpus
+    """Every row that passed the checks of single rows."""
+    parts: dict[str, NDArray[np.int64]]
+    """The numbers of the rows of train, val and test."""
+    reports: list[SourceReport]
+    """What became of the rows of each source."""
+    splits: dict[str, Tally]
+    """Rows dealt to each part, and the ones left out after that."""
+    overlaps: list[RemovedRow] = field(default_factory=list)
+    """Examples of training rows that overlap with rows that must not be trained on."""
+    num_overlaps: int = 0
+    """How many such rows there are."""
+
+
+class SeenRows:
+    """Finds the kept row that says the same as another."""
+
+    def __init__(self) -> None:
+        """Starts with no rows."""
+        self._duplicates, self._numbers = ExactDuplicates(), array("q")
+
+    def find(self, key: bytes, number: int) -> int | None:
+        """Returns the number of the kept row with this content, or keeps the row under its own number."""
+        first = self._duplicates.add(key)
+        self._numbers.append(number)
+        return None if first is None else self._numbers[first]
+
+
+def collect(sources: Sequence[Source], config: DataConfig, seed: int, folder: Path) -> Collected:
+    """Reads all sources, leaves out faulty and duplicate rows, splits, and looks for overlap.
+
+    Held-out files are read first, so that of a duplicate the held-out row stays.
+
+    Args:
+        sources: What to read.
+        config: Which checks to make and how to split.
+        seed: Seed of the split.
+        folder: Where the working store may lie.
+
+    Raises:
+        DataError: A file or its rows cannot be used.
+    """
+    writer, seen = CorpusWriter(folder / "corpus.arrow"), SeenRows()
+    reports: dict[int, SourceReport] = {}
+    for part in reversed(PARTS):
+        for number, source in enumerate(sources):
+            if source.part == part:
+                reports[number] = _read(source, number, config, writer, seen)
+    corpus = writer.close()
+    ordered = [reports[number] for number in range(len(sources))]
+    alive = np.arange(len(corpus), dtype=np.int64)
+    if config.dedup.near != "off":
+        alive = _drop_near_duplicates(corpus, alive, config, ordered)
+    part_of = np.array([PARTS.index(source.part) for source in sources])
+    own = part_of[corpus.sources[alive]] if len(alive) else alive
+    given = {part: alive[own == place] for place, part in enumerate(PARTS)}
+    if not len(given["train"]):
+        raise DataError(_explain_nothing_left([report for report in ordered if report.part == "train"]))
+    parts = hold_out(corpus, given, config, [source.name for source in sources], seed)
+    collected = Collected(corpus, parts, ordered, {part: Tally(len(rows)) for part, rows in parts.items()})
+    if config.contamination.action != "off":
+        _look_for_overlap(collected, config)
+    return collected
+
+
+def read_benchmark(path: str, config: DataConfig) -> Iterator[Record]:
+    """Yields the rows of a benchmark file, whatever form they have; rows that cannot be read are passed over."""
+    source = Source(
+        name=path, part="test", key="data.contamination.benchmarks", path=path, form="auto", columns={},
+        prompt_template=config.prompt_template, encoding="utf-8",
+    )  # fmt: skip
+    form, rows = open_source(source)
+    intake = Intake(source, form, DataConfig(), for_training=False)
+    for result in map_chunks(intake, chunked(rows, ROWS_PER_CHUNK), config.num_workers):
+        yield from (record_from_json(row.record, row.file, row.row) for row in result.kept)
+
+
+def _read(
+    source: Source, number: int, config: DataConfig, writer: CorpusWriter, seen: SeenRows
+) -> SourceReport:
+    form, rows = open_source(source)
+    check_purpose(source, form, config.preference)
+    if source.part == "train":
+        rows = islice(rows, config.max_examples)
+    intake = Intake(source, form, config, for_training=True)
+    report = SourceReport(source.name, source.part, form.name if form else "prompt_template", Tally())
+    for result in map_chunks(intake, chunked(rows, ROWS_PER_CHUNK), config.num_workers):
+        report.tally.add(result.tally)
+        for kind, count in result.private.items():
+            report.private[kind] = report.private.get(kind, 0) + count
+        for row in result.kept:
+            first = seen.find(row.key, len(writer)) if config.dedup.exact else None
+            if first is not None:
+                reason = f"the same as {writer.place(first)}"
+                shown = excerpt(row.record)
+                report.tally.remove("duplicate", RemovedRow(row.file, f"row {row.row}", reason, shown))
+                continue
+            writer.append(row.record, row.key, number, (row.file, row.row), row.value)
+    refuse_faults(source, report.tally, config.on_error)
+    return report
+
+
+def _drop_near_duplicates(
+    corpus: Corpus, alive: NDArray[np.int64], config: DataConfig, reports: Sequence[SourceReport]
+) -> NDArray[np.int64]:
+    found = find_near_duplicates(corpus, alive, config.dedup)
+    for number, first in found.items():
+        tally = reports[corpus.sources[number]].tally
+        reason = f"nearly the same as {corpus.files[corpus.file_numbers[first]]} row {corpus.rows[first]}"
+        tally.remove("near_duplicate", removed_row(corpus, number, reason))
+    return alive[~np.isin(alive, np.fromiter(found, np.int64, len(found)))]
+
+
+def _look_for_overlap(collected: Collected, config: DataConfig) -> None:
+    corpus, parts, contamination = collected.corpus, collected.parts, config.contamination
+    finder = OverlapFinder(corpus, contamination, config.dedup.num_perm)
+    for part in ("test", "val"):
+        finder.add(stream_records(corpus, parts[part]), part)
+    for path in contamination.benchmarks:
+        finder.add(read_benchmark(path, config), path)
+    found = find_overlaps(finder, parts["train"], config.num_workers)
+    collected.num_overlaps = len(found)
+    rows = [
+        removed_row(corpus, number, f"shares with {overlap.against}: {overlap.text}")
+        for number, overlap in list(found.items())[:SHOWN_EXAMPLES]
+    ]
+    collected.overlaps = rows
+    if contamination.action == "drop" and found:
+        tally = collected.splits["train"]
+        for number, overlap in found.items():
+            reason = f"shares with {overlap.against}: {overlap.text}"
+            tally.remove("contamination", removed_row(corpus, number, reason))
+        gone = np.fromiter(found, np.int64, len(found))
+        parts["train"] = parts["train"][~np.isin(parts["train"], gone)]
+
+
+def _explain_nothing_left(reports: Sequence[SourceReport]) -> str:
+    total = Tally()
+    for report in reports:
+        total.add(report.tally)
+    return (
+        f"no training rows are left: of {total.rows}, {total.num_removed} were left out "
+        f"({', '.join(total.removed)}). See data.dedup, data.quality and data.privacy, or add rows."
+    )

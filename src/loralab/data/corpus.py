@@ -1,0 +1,103 @@
+"""Checked records on disk, memory-mapped: the working store between reading and tokenizing."""
+
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from loralab.data.records import Record
+from loralab.data.serialization import record_from_json
+
+ROWS_PER_BATCH = 1024
+
+_SCHEMA = pa.schema([("record", pa.large_string()), ("value", pa.string()), ("key", pa.binary(16))])
+
+
+class CorpusWriter:
+    """Appends records to a file; the numbers of each row stay in memory, 12 bytes a row."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens the file for writing."""
+        self.path = path
+        self.files: dict[str, int] = {}
+        self._sources, self._files, self._rows = array("h"), array("i"), array("q")
+        self._sink = pa.OSFile(str(path), "wb")
+        self._writer = pa.ipc.new_file(self._sink, _SCHEMA)
+        self._waiting: list[tuple[str, str | None, bytes]] = []
+
+    def append(self, record: str, key: bytes, source: int, place: tuple[str, int], value: str | None) -> None:
+        """Adds one record, given as JSON, with the number of its source and its file and row."""
+        file, row = place
+        self._sources.append(source)
+        self._files.append(self.files.setdefault(file, len(self.files)))
+        self._rows.append(row)
+        self._waiting.append((record, value, key))
+        if len(self._waiting) == ROWS_PER_BATCH:
+            self._flush()
+
+    def __len__(self) -> int:
+        """Records so far."""
+        return len(self._rows)
+
+    def place(self, number: int) -> str:
+        """Where the row of a number stands."""
+        return f"{list(self.files)[self._files[number]]} row {self._rows[number]}"
+
+    def close(self) -> "Corpus":
+        """Finishes the file and opens it for reading."""
+        self._flush()
+        self._writer.close()
+        self._sink.close()
+        columns = (np.array(self._sources), np.array(self._files), np.array(self._rows))
+        return Corpus(self.path, list(self.files), *columns)
+
+    def _flush(self) -> None:
+        columns = list(zip(*self._waiting, strict=True)) if self._waiting else []
+        if columns:
+            arrays = [pa.array(c, field.type) for c, field in zip(columns, _SCHEMA, strict=True)]
+            self._writer.write_batch(pa.record_batch(arrays, schema=_SCHEMA))
+        self._waiting.clear()
+
+
+class Corpus:
+    """The records of a corpus file; only the rows that are asked for come into memory."""
+
+    def __init__(
+        self,
+        path: Path,
+        files: Sequence[str],
+        sources: NDArray[np.int16],
+        file_numbers: NDArray[np.int32],
+        rows: NDArray[np.int64],
+    ) -> None:
+        """Maps the file."""
+        self.path, self.files = path, files
+        self.sources, self.file_numbers, self.rows = sources, file_numbers, rows
+        self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+    def __len__(self) -> int:
+        """Number of records."""
+        return len(self.rows)
+
+    def __reduce__(self) -> tuple[type["Corpus"], tuple[object, ...]]:
+        """Maps the file again in another process."""
+        return Corpus, (self.path, self.files, self.sources, self.file_numbers, self.rows)
+
+    def records(self, numbers: NDArray[np.int64]) -> list[Record]:
+        """The records of the given numbers, in that order."""
+        texts = self._table["record"].take(pa.array(numbers)).to_pylist()
+        return [
+            record_from_json(text, self.files[self.file_numbers[number]], int(self.rows[number]))
+            for text, number in zip(texts, numbers, strict=True)
+        ]
+
+    def values(self) -> list[str]:
+        """What the field `data.split.by` holds in every row."""
+        return self._table["value"].to_pylist()  # type: ignore[no-any-return]
+
+    def keys(self) -> list[bytes]:
+        """The content hash of every row."""
+        return self._table["key"].to_pylist()  # type: ignore[no-any-return]

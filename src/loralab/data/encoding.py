@@ -1,0 +1,136 @@
+"""From checked records to examples: rendered, tokenized, masked, fitted and gated, a chunk at a time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from loralab.config.data import DataConfig
+from loralab.data.corpus import Corpus
+from loralab.data.fitting import Fitted, fit
+from loralab.data.gate import LengthCount, find_gate_faults
+from loralab.data.masking import Encoded, encode
+from loralab.data.records import Conversation
+from loralab.data.store import example_columns
+from loralab.data.tally import RemovedRow, Tally, excerpt
+from loralab.data.templating import Rendered, Renderer, special_tokens
+from loralab.errors import DataError
+
+UNRENDERED = "chat_template"
+"""The check that a row fails when its turns cannot be rendered as they are."""
+
+
+@dataclass
+class EncodedChunk:
+    """The examples of a chunk of rows and what became of each row."""
+
+    columns: pa.RecordBatch | None
+    """The examples, laid out by `store.example_columns`; None where there are none."""
+    tally: Tally
+    """Rows that could not be rendered or that the token limits left out."""
+    count: LengthCount
+    """What the length limit did."""
+    faults: dict[str, list[str]] = field(default_factory=dict)
+    """The places of rows that the gate refuses, under each fault."""
+
+
+class ExampleMaker:
+    """Makes examples of the rows of a corpus."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        tokenizer: PreTrainedTokenizerBase,
+        config: DataConfig,
+        loss_weights: Sequence[float],
+    ) -> None:
+        """Takes what the rows are rendered with.
+
+        Args:
+            corpus: The checked rows.
+            tokenizer: A fast tokenizer with a chat template.
+            config: What to supervise and how to fit it.
+            loss_weights: Weight of the tokens of each source.
+        """
+        self.corpus, self.tokenizer, self.config, self.loss_weights = corpus, tokenizer, config, loss_weights
+        self.renderer = Renderer(tokenizer, config.supervise)
+        self.stop_ids = frozenset(special_tokens(tokenizer).values())
+
+    def __call__(self, numbers: NDArray[np.int64]) -> EncodedChunk:
+        """Makes the examples of the rows with the given numbers."""
+        tally, faults = Tally(len(numbers)), dict[str, list[str]]()
+        kept: list[tuple[int, Conversation, Rendered]] = []
+        for number, conversation in zip(numbers, self.corpus.records(numbers), strict=True):
+            assert isinstance(conversation, Conversation)
+            try:
+                kept.append((int(number), conversation, self._render(conversation)))
+            except DataError as error:
+                tally.remove(UNRENDERED, _removed(conversation, str(error)))
+        encoded = encode(self.tokenizer, [rendered for _, _, rendered in kept])
+        count, fitted, sources = LengthCount(), list[Fitted](), list[int]()
+        for (number, conversation, _), item in zip(kept, encoded, strict=True):
+            source = int(self.corpus.sources[number])
+            made = self._fit(item, conversation, tally, count)
+            for each in made:
+                gate = find_gate_faults(
+                    each.encoded, each.ends_open, self.stop_ids, self.tokenizer.bos_token_id
+                )
+                for fault in gate:
+                    faults.setdefault(fault, []).append(place_of(conversation))
+            fitted += made
+            sources += [source] * len(made)
+        weighted = [self._weighted(each, source) for each, source in zip(fitted, sources, strict=True)]
+        columns = example_columns(weighted, [each.conversation for each in fitted], sources)
+        return EncodedChunk(columns if fitted else None, tally, count, faults)
+
+    def encode_one(self, conversation: Conversation) -> Encoded:
+        """Renders and tokenizes one conversation."""
+        return encode(self.tokenizer, [self.renderer.render(conversation)])[0]
+
+    def _render(self, conversation: Conversation) -> Rendered:
+        if injected := self.renderer.injected(conversation):
+            raise DataError(injected)
+        return self.renderer.render(conversation)
+
+    def _fit(
+        self, encoded: Encoded, conversation: Conversation, tally: Tally, count: LengthCount
+    ) -> list[Fitted]:
+        quality, length = self.config.quality, len(encoded.input_ids)
+        count.rows += 1
+        count.lengths.append(length)
+        low, high = quality.min_tokens or 0, quality.max_tokens or length
+        if not low <= length <= high:
+            check = "min_tokens" if length < low else "max_tokens"
+            tally.remove(check, _removed(conversation, f"the row has {length} tokens"))
+            count.filtered += 1
+            return []
+        max_length = self.config.max_length
+        made = fit(encoded, conversation, self.config.over_length, max_length, self.encode_one)
+        if length > max_length:
+            count.too_long.append(place_of(conversation))
+            count.dropped += not made
+            count.truncated += any(each.is_cut for each in made)
+            count.supervised_lost += encoded.num_supervised - sum(m.encoded.num_supervised for m in made)
+            if not made:
+                tally.remove("over_length", _removed(conversation, f"the row has {length} tokens"))
+        return made
+
+    def _weighted(self, fitted: Fitted, source: int) -> Encoded:
+        factor = self.loss_weights[source]
+        if factor == 1:
+            return fitted.encoded
+        spans = tuple((start, end, weight * factor) for start, end, weight in fitted.encoded.spans)
+        return Encoded(fitted.encoded.input_ids, spans)
+
+
+def place_of(conversation: Conversation) -> str:
+    """Where a conversation stands, as messages show it."""
+    return f"{conversation.source} row {conversation.row}"
+
+
+def _removed(conversation: Conversation, reason: str) -> RemovedRow:
+    shown = excerpt(" / ".join(message.content[:200] for message in conversation.messages))
+    return RemovedRow(conversation.source, f"row {conversation.row}", reason, shown)

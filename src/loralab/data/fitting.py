@@ -1,0 +1,120 @@
+"""What becomes of an example that is longer than allowed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from loralab.data.masking import Encoded
+from loralab.data.records import Conversation
+
+MAX_CUTS = 8
+"""Attempts at cutting a prompt: each render can tokenize a little differently at the cut."""
+
+Encode = Callable[[Conversation], Encoded]
+"""Renders and tokenizes one conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """An example within the limit."""
+
+    encoded: Encoded
+    """Its tokens."""
+    conversation: Conversation
+    """What they say; differs from the row where turns or text were cut."""
+    is_cut: bool = False
+    """Whether something of the row is missing in it."""
+    ends_open: bool = False
+    """Whether its last answer was cut, so that its end-of-turn token is not there to be learned."""
+
+
+def fit(
+    encoded: Encoded, conversation: Conversation, policy: str, max_length: int, encode: Encode
+) -> list[Fitted]:
+    """Makes an example fit into `max_length` tokens; an empty list means that it is dropped.
+
+    Special tokens and the template's own text are never cut: what shrinks is the text of a turn, whole
+    turns, or the end of an answer.
+
+    Args:
+        encoded: The whole row.
+        conversation: What it says.
+        policy: drop, raise, cut_response, cut_oldest, cut_prompt or window.
+        max_length: Most tokens.
+        encode: Renders and tokenizes a changed conversation.
+    """
+    if len(encoded.input_ids) <= max_length:
+        return [Fitted(encoded, conversation)]
+    if conversation.is_text:
+        return _windows(encoded, conversation, max_length) if policy == "window" else []
+    if policy == "cut_response":
+        return _cut_response(encoded, conversation, max_length)
+    if policy == "cut_oldest":
+        return _cut_oldest(conversation, max_length, encode)
+    if policy == "cut_prompt":
+        return _cut_prompt(encoded, conversation, max_length, encode)
+    return []
+
+
+def _cut_response(encoded: Encoded, conversation: Conversation, max_length: int) -> list[Fitted]:
+    reached = [span for span in encoded.spans if span[0] < max_length]
+    if not reached:
+        return []
+    start, end, weight = reached[-1]
+    cut = min(end, max_length)
+    if cut <= max(start, 1):
+        return []
+    spans = (*reached[:-1], (start, cut, weight))
+    return [Fitted(Encoded(encoded.input_ids[:cut], spans), conversation, True, cut < end)]
+
+
+def _cut_oldest(conversation: Conversation, max_length: int, encode: Encode) -> list[Fitted]:
+    has_system = conversation.messages[0].role == "system"
+    head, turns = conversation.messages[:has_system], conversation.messages[has_system:]
+    starts = [place for place, turn in enumerate(turns) if turn.role == "user" and place > 0]
+    for start in starts:
+        shorter = replace(conversation, messages=(*head, *turns[start:]))
+        encoded = encode(shorter)
+        if len(encoded.input_ids) <= max_length:
+            return [Fitted(encoded, shorter, True)]
+    return []
+
+
+def _cut_prompt(
+    encoded: Encoded, conversation: Conversation, max_length: int, encode: Encode
+) -> list[Fitted]:
+    """Takes text from the front of the longest user turn: what is asked mostly stands at its end."""
+    users = [place for place, turn in enumerate(conversation.messages) if turn.role == "user"]
+    if not users:
+        return []
+    place = max(users, key=lambda at: len(conversation.messages[at].content))
+    messages = list(conversation.messages)
+    for _ in range(MAX_CUTS):
+        excess = len(encoded.input_ids) - max_length
+        if excess <= 0:
+            cut = replace(conversation, messages=tuple(messages))
+            return [Fitted(encoded, cut, True)]
+        content = messages[place].content
+        # In characters: as many as the excess takes at this text's own rate, and a few more each time.
+        rate = sum(len(turn.content) for turn in messages) / len(encoded.input_ids)
+        num_chars = max(1, int(excess * max(rate, 1.0)) + 1)
+        if num_chars >= len(content):
+            return []
+        messages[place] = replace(messages[place], content=content[num_chars:].lstrip())
+        encoded = encode(replace(conversation, messages=tuple(messages)))
+    return []
+
+
+def _windows(encoded: Encoded, conversation: Conversation, max_length: int) -> list[Fitted]:
+    fitted = []
+    for low in range(0, len(encoded.input_ids), max_length):
+        high = min(low + max_length, len(encoded.input_ids))
+        spans = tuple(
+            (max(start, low) - low, min(end, high) - low, weight)
+            for start, end, weight in encoded.spans
+            if start < high and end > low
+        )
+        window = Encoded(encoded.input_ids[low:high], spans)
+        # A last window of one token predicts nothing.
+        if window.num_supervised:
+            fitted.append(Fitted(window, conversation, False, high < len(encoded.input_ids)))
+    return fitted

@@ -1,0 +1,87 @@
+"""Private data in whole rows: counts, and a row without it."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from loralab.data.privacy.findings import find_private, mask
+from loralab.data.records import Message, PreferencePair, Record, ToolCall, all_messages
+
+MAX_DEPTH = 64
+"""Levels of nesting of a tool call's arguments that are looked into."""
+
+
+def scan_record(record: Record, kinds: Sequence[str]) -> dict[str, int]:
+    """Counts the private spans of a row by kind, over contents, reasoning and arguments of tool calls.
+
+    Kinds that do not occur are left out.
+
+    Raises:
+        ConfigError: A kind is unknown.
+    """
+    texts = (text for message in all_messages(record) for text in _read_texts(message))
+    return dict(Counter(finding.kind for text in texts for finding in find_private(text, kinds)))
+
+
+def mask_record(record: Record, kinds: Sequence[str]) -> Record:
+    """Returns the row with its private spans masked; the same object where there are none.
+
+    Raises:
+        ConfigError: A kind is unknown.
+    """
+    if not scan_record(record, kinds):
+        return record
+    if isinstance(record, PreferencePair):
+        return replace(
+            record,
+            prompt=_mask_messages(record.prompt, kinds),
+            chosen=_mask_messages(record.chosen, kinds),
+            rejected=_mask_messages(record.rejected, kinds),
+        )
+    return replace(record, messages=_mask_messages(record.messages, kinds))
+
+
+def _read_texts(message: Message) -> Iterator[str]:
+    yield message.content
+    if message.reasoning:
+        yield message.reasoning
+    for call in message.tool_calls:
+        yield from _read_strings(call.arguments)
+
+
+def _read_strings(value: object, depth: int = 0) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif depth < MAX_DEPTH and isinstance(value, Mapping):
+        for item in value.values():
+            yield from _read_strings(item, depth + 1)
+    elif depth < MAX_DEPTH and isinstance(value, list | tuple):
+        for item in value:
+            yield from _read_strings(item, depth + 1)
+
+
+def _mask_messages(messages: Sequence[Message], kinds: Sequence[str]) -> tuple[Message, ...]:
+    return tuple(
+        replace(
+            message,
+            content=_mask_strings(message.content, kinds),
+            reasoning=_mask_strings(message.reasoning, kinds),
+            tool_calls=tuple(_mask_call(call, kinds) for call in message.tool_calls),
+        )
+        for message in messages
+    )
+
+
+def _mask_call(call: ToolCall, kinds: Sequence[str]) -> ToolCall:
+    return replace(call, arguments=_mask_strings(call.arguments, kinds))
+
+
+def _mask_strings(value: Any, kinds: Sequence[str], depth: int = 0) -> Any:
+    if isinstance(value, str):
+        return mask(value, find_private(value, kinds))
+    if depth < MAX_DEPTH and isinstance(value, Mapping):
+        return {key: _mask_strings(item, kinds, depth + 1) for key, item in value.items()}
+    if depth < MAX_DEPTH and isinstance(value, list | tuple):
+        return [_mask_strings(item, kinds, depth + 1) for item in value]
+    return value

@@ -1,0 +1,82 @@
+"""What became of every row: rows in are rows kept plus rows counted as removed, always."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+SHOWN_EXAMPLES = 5
+"""Removed rows that are kept as examples, for each reason of removal."""
+EXCERPT_CHARS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedRow:
+    """A row that was left out, as reports show it."""
+
+    file: str
+    """The file that it stands in."""
+    place: str
+    """Its place there, such as `line 7`."""
+    reason: str
+    """Why, in one line."""
+    excerpt: str = ""
+    """The beginning of what it says."""
+
+
+@dataclass
+class Removals:
+    """The rows that one check left out."""
+
+    count: int = 0
+    """How many."""
+    examples: list[RemovedRow] = field(default_factory=list)
+    """The first of them."""
+
+
+@dataclass
+class Tally:
+    """The count of one source or split."""
+
+    rows: int = 0
+    """Rows that came in."""
+    removed: dict[str, Removals] = field(default_factory=dict)
+    """The rows left out, by the check that did it."""
+
+    @property
+    def num_removed(self) -> int:
+        """Rows left out by any check."""
+        return sum(removals.count for removals in self.removed.values())
+
+    @property
+    def kept(self) -> int:
+        """Rows that went on."""
+        return self.rows - self.num_removed
+
+    def remove(self, check: str, row: RemovedRow) -> None:
+        """Counts a row that a check left out and keeps the first few as examples."""
+        removals = self.removed.setdefault(check, Removals())
+        removals.count += 1
+        if len(removals.examples) < SHOWN_EXAMPLES:
+            removals.examples.append(row)
+
+    def add(self, other: "Tally") -> None:
+        """Adds the counts of another part of the same rows."""
+        self.rows += other.rows
+        for check, theirs in other.removed.items():
+            ours = self.removed.setdefault(check, Removals())
+            ours.count += theirs.count
+            ours.examples = (ours.examples + theirs.examples)[:SHOWN_EXAMPLES]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Tally":
+        """Reads what `dataclasses.asdict` wrote."""
+        return cls(values["rows"], {
+            check: Removals(each["count"], [RemovedRow(**row) for row in each["examples"]])
+            for check, each in values["removed"].items()
+        })  # fmt: skip
+
+
+def excerpt(text: str) -> str:
+    """Shortens a text to what a report shows of it, on one line."""
+    line = " ".join(text[: 2 * EXCERPT_CHARS].split())
+    return line if len(line) <= EXCERPT_CHARS else f"{line[:EXCERPT_CHARS]}…"

@@ -1,0 +1,73 @@
+"""Work on chunks in several processes, in order and with bounded memory."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
+from typing import Any, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+Chunk = TypeVar("Chunk")
+Result = TypeVar("Result")
+
+SERIAL_CHUNKS = 8
+"""Chunks worked on before processes are started: for few rows, starting them takes longer than the work."""
+
+
+class _Job(Dataset[Any]):
+    """A function as a data set whose index is the chunk itself."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self.function = function
+
+    def __getitem__(self, chunk: Any) -> Any:
+        return self.function(chunk)
+
+
+def map_chunks(
+    function: Callable[[Chunk], Result], chunks: Iterable[Chunk], num_workers: int | None
+) -> Iterator[Result]:
+    """Applies a function to chunks, in order, in as many processes as it pays to start.
+
+    Args:
+        function: Must return its faults as values; what it returns must pickle.
+        chunks: Read lazily, a few at a time.
+        num_workers: Processes; None takes the cores of this process, 0 or 1 none but this one.
+    """
+    rest = iter(chunks)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = cores if num_workers is None else num_workers
+    if workers <= 1:
+        yield from map(function, rest)
+        return
+    if num_workers is None:
+        yield from map(function, islice(rest, SERIAL_CHUNKS))
+    following = list(islice(rest, 1))
+    if following:
+        yield from DataLoader(
+            _Job(function),
+            batch_size=None,
+            sampler=chain(following, rest),
+            num_workers=workers,
+            collate_fn=_unchanged,
+            worker_init_fn=_become_worker,
+            # Its own generator: an iterator otherwise draws its seed from the global one.
+            generator=torch.Generator(),
+        )
+
+
+def chunked(rows: Iterable[Chunk], size: int) -> Iterator[list[Chunk]]:
+    """Cuts a stream into lists of `size`, the last one shorter."""
+    stream = iter(rows)
+    while chunk := list(islice(stream, size)):
+        yield chunk
+
+
+def _unchanged(result: Any) -> Any:
+    return result
+
+
+def _become_worker(number: int) -> None:
+    # Each process tokenizes on its own core; threads of several processes would fight over them.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"

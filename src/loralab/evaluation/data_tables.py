@@ -1,0 +1,115 @@
+"""The facts about data in the terminal."""
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from loralab.evaluation import data_rows
+from loralab.evaluation.data_facts import DataFacts, PlanFacts, ShownExample
+from loralab.evaluation.token_view import as_terminal_text
+
+TERMINAL_EXAMPLES = 3
+TERMINAL_TOKENS = 240
+"""Tokens shown of an example, so that a few fill a screen."""
+TERMINAL_REMOVED = 2
+"""Rows shown of what each check left out."""
+
+
+def print_facts(console: Console, facts: DataFacts) -> None:
+    """Prints what became of the rows, what is learned of them, and what the run would do."""
+    report = facts.report
+    _print_table(console, "sources", data_rows.SOURCE_COLUMNS, data_rows.source_rows(report))
+    for file in facts.files:
+        console.print(Text(f"{file.path}  {file.sha256[:12]}", "dim"), soft_wrap=True)
+    _print_removed(console, facts)
+    _print_findings(console, facts)
+    if report.ledgers:
+        _heading(console, "splits")
+        console.print(_on_its_side(data_rows.SPLIT_COLUMNS, data_rows.split_rows(report)))
+        console.print(Text(data_rows.SPLIT_NOTE, "dim"))
+    if facts.epoch_examples:
+        rows = data_rows.epoch_rows(facts.epoch_examples)
+        _print_table(console, "one epoch", ("source", "examples", "share"), rows)
+    if facts.arrangement is not None:
+        console.print(data_rows.arrangement_line(facts.arrangement, facts.max_length))
+    if facts.checks:
+        _heading(console, "mask check")
+        console.print(Text(data_rows.check_rule(facts.bos_token)))
+        console.print(_on_its_side(data_rows.CHECK_COLUMNS, data_rows.check_rows(facts)))
+    for number, example in enumerate(facts.examples[:TERMINAL_EXAMPLES], start=1):
+        _print_example(console, number, example)
+    if facts.plan is not None:
+        _print_plan(console, facts.plan)
+
+
+def _print_removed(console: Console, facts: DataFacts) -> None:
+    groups = data_rows.removed_groups(facts.report)
+    _heading(console, "left out")
+    if not groups:
+        console.print("no rows")
+    for group in groups:
+        console.print(Text.assemble((f"{group.check}: {group.count:,}", "bold"), f" · {group.where}"))
+        for row in group.examples[:TERMINAL_REMOVED]:
+            line = Text(f"  {row.file} {row.place}: {row.reason}", overflow="fold")
+            if row.excerpt:
+                line.append(f"\n    {row.excerpt}", "dim")
+            console.print(line)
+
+
+def _print_findings(console: Console, facts: DataFacts) -> None:
+    report = facts.report
+    if findings := data_rows.finding_rows(report):
+        _print_table(console, "personal data found", ("source", "kind", "findings"), findings)
+    if report.num_overlaps:
+        _heading(console, f"{report.num_overlaps:,} training rows overlap with rows held out")
+        for row in report.overlaps[:TERMINAL_REMOVED]:
+            console.print(Text(f"  {row.file} {row.place}: {row.reason}", overflow="fold"))
+
+
+def _print_example(console: Console, number: int, example: ShownExample) -> None:
+    about = f"{example.place} · {len(example.tokens):,} tokens, {example.num_learned:,} learned (highlighted)"
+    _heading(console, f"training example {number}", about)
+    text = as_terminal_text(example.tokens, TERMINAL_TOKENS)
+    console.print(text, end="" if text.plain.endswith("\n") else "\n")
+
+
+def _print_plan(console: Console, plan: PlanFacts) -> None:
+    _heading(console, "the plan", plan.model)
+    table = Table(show_header=False)
+    for style in ("", "bold", "dim"):
+        table.add_column(style=style, overflow="fold")
+    for figure in data_rows.plan_figures(plan):
+        table.add_row(figure.label, Text(figure.value), Text(figure.note))
+    for part, size in data_rows.memory_rows(plan):
+        table.add_row(f"  {part}", f"  {size}", plan.memory_note if part == "activations" else "")
+    console.print(table)
+
+
+def _heading(console: Console, text: str, about: str = "") -> None:
+    console.print()
+    console.print(Text.assemble((text, "bold"), f"  {about}" if about else ""))
+
+
+def _print_table(console: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    _heading(console, title)
+    console.print(_table(columns, rows))
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    table = Table()
+    for column in columns:
+        table.add_column(
+            column, justify="left" if column in data_rows.WORD_COLUMNS else "right", overflow="fold"
+        )
+    for row in rows:
+        # Text, not markup: a name may hold square brackets.
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _on_its_side(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Makes a column of each row: many figures of few splits do not fit a narrow terminal."""
+    heads, *lines = zip(columns, *rows, strict=True)
+    return _table(("", *heads[1:]), lines)

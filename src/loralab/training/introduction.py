@@ -1,0 +1,53 @@
+"""What a run says about its data before it trains."""
+
+from rich.console import Console
+
+from loralab.config.schema import TrainConfig
+from loralab.data.layout import Layout
+from loralab.data.prepare import PreparedData
+
+
+def print_data(console: Console, config: TrainConfig, data: PreparedData, layout: Layout) -> None:
+    """Prints how many rows each split has, what is learned, and what was left out or found."""
+    train, report = data.train.ledger, data.report
+    dropped = sum(ledger.dropped for ledger in report.ledgers.values())
+    console.print(
+        f"{config.data.name}: {train.kept} train, {data.val.ledger.kept} val, {data.test.ledger.kept} test rows "
+        f"· {train.supervised_tokens:,} of {train.tokens:,} training tokens supervised · {dropped} rows dropped",
+        soft_wrap=True,
+    )
+    if layout.is_packed:
+        console.print(f"packed into {layout.num_units:,} rows, {layout.fill:.1%} filled")
+    for line in notices(data):
+        console.print(f"note: {line}", soft_wrap=True)
+
+
+def notices(data: PreparedData) -> list[str]:
+    """Says in a line each what was removed, cut or found in the rows; nothing where there is nothing."""
+    report = data.report
+    removed: dict[str, int] = {}
+    for tally in (*(source.tally for source in report.sources), *report.splits.values()):
+        for check, removals in tally.removed.items():
+            removed[check] = removed.get(check, 0) + removals.count
+    lines = []
+    if removed:
+        listed = ", ".join(f"{count:,} {check}" for check, count in removed.items())
+        lines.append(f"rows left out: {listed}")
+    cut = sum(ledger.truncated for ledger in report.ledgers.values())
+    if cut:
+        lost = sum(ledger.supervised_tokens_lost for ledger in report.ledgers.values())
+        lines.append(f"{cut:,} rows cut to data.max_length, {lost:,} tokens to learn lost")
+    if report.num_overlaps:
+        first = report.overlaps[0]
+        lines.append(
+            f"{report.num_overlaps:,} training rows overlap with rows held out (data.contamination), such as "
+            f"{first.file} {first.place}"
+        )
+    private: dict[str, int] = {}
+    for source in report.sources:
+        for kind, count in source.private.items():
+            private[kind] = private.get(kind, 0) + count
+    if private:
+        listed = ", ".join(f"{count:,} {kind}" for kind, count in private.items())
+        lines.append(f"personal data (data.privacy): {listed}")
+    return lines

@@ -1,0 +1,95 @@
+"""What is written to disk and read back, against examples made in memory."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from loralab.data.corpus import CorpusWriter
+from loralab.data.masking import Encoded, make_example
+from loralab.data.records import Conversation, Message
+from loralab.data.serialization import record_to_json
+from loralab.data.store import SCHEMA, ExampleStore, example_columns, lengths_of
+
+
+def conversation(row: int) -> Conversation:
+    return Conversation((Message("user", f"q{row}"), Message("assistant", f"a{row} é")), "rows.jsonl", row)
+
+
+ENCODED = [
+    Encoded([5, 6, 7], ((1, 3, 1.0),)),
+    Encoded([8, 9], ((0, 2, 1.0),)),
+    Encoded([1, 2, 3, 4, 5], ((1, 2, 0.5), (3, 5, 2.0))),
+    Encoded([4], ()),
+]
+SOURCES = [0, 0, 1, 2]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ExampleStore:
+    path = tmp_path / "examples.arrow"
+    conversations = [conversation(row) for row in range(1, 5)]
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+        # Batches of different sizes, as chunks give them.
+        for part in (slice(0, 1), slice(1, 4)):
+            writer.write_batch(example_columns(ENCODED[part], conversations[part], SOURCES[part]))
+    return ExampleStore(path)
+
+
+def test_examples_are_read_back_as_they_were_made(store: ExampleStore) -> None:
+    expected = [
+        make_example(encoded, conversation(row), source)
+        for row, (encoded, source) in enumerate(zip(ENCODED, SOURCES, strict=True), start=1)
+    ]
+    assert list(store) == expected
+    assert [store[i] for i in range(4)] == expected
+    assert store[1:3] == expected[1:3]
+    assert store[-1] == expected[-1]
+    assert expected[2].labels == [-100, 2, -100, 4, 5]
+    assert expected[2].weights == [0.0, 0.5, 0.0, 2.0, 2.0]
+    assert expected[0].weights is None
+
+
+def test_numbers_are_known_without_building_examples(store: ExampleStore) -> None:
+    assert len(store) == 4
+    assert store.lengths.tolist() == lengths_of(store).tolist() == [3, 2, 5, 1]
+    # The first token of a text is never predicted.
+    assert store.supervised.tolist() == [2, 1, 3, 0]
+    assert store.sources.tolist() == SOURCES
+
+
+def test_number_out_of_range_is_an_index_error(store: ExampleStore) -> None:
+    with pytest.raises(IndexError):
+        store[4]
+
+
+def test_store_goes_to_another_process_by_its_path(store: ExampleStore) -> None:
+    assert list(pickle.loads(pickle.dumps(store))) == list(store)
+
+
+def test_store_without_examples_is_empty(tmp_path: Path) -> None:
+    path = tmp_path / "none.arrow"
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA):
+        pass
+    assert list(ExampleStore(path)) == []
+
+
+def test_corpus_gives_any_rows_in_the_order_asked(tmp_path: Path) -> None:
+    writer = CorpusWriter(tmp_path / "corpus.arrow")
+    for row in range(3000):
+        text = record_to_json(conversation(row))
+        file = "a.jsonl" if row < 1500 else "b.jsonl"
+        writer.append(text, row.to_bytes(16, "big"), row % 3, (file, row), str(row))
+    assert writer.place(1500) == "b.jsonl row 1500"
+    corpus = writer.close()
+    records = corpus.records(np.array([2999, 0, 1500]))
+    assert [(record.source, record.row) for record in records] == [
+        ("b.jsonl", 2999), ("a.jsonl", 0), ("b.jsonl", 1500),
+    ]  # fmt: skip
+    assert records[0].messages[1].content == "a2999 é"
+    assert corpus.values()[7] == "7"
+    assert corpus.keys()[7] == (7).to_bytes(16, "big")
+    assert corpus.sources[:4].tolist() == [0, 1, 2, 0]
+    assert len(pickle.loads(pickle.dumps(corpus))) == 3000

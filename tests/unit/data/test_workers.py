@@ -1,0 +1,55 @@
+import os
+
+import pytest
+import torch
+
+from loralab.data.workers import chunked, map_chunks
+
+
+def double(numbers: list[int]) -> list[int]:
+    return [2 * number for number in numbers]
+
+
+def whose(numbers: list[int]) -> int:
+    return os.getpid()
+
+
+@pytest.mark.parametrize("num_workers", [None, 0, 1, 2, 3])
+def test_results_come_in_the_order_of_the_chunks(num_workers: int | None) -> None:
+    chunks = list(chunked(range(500), 7))
+    found = [number for result in map_chunks(double, chunks, num_workers) for number in result]
+    assert found == [2 * number for number in range(500)]
+
+
+def test_nothing_gives_nothing() -> None:
+    assert list(map_chunks(double, [], None)) == []
+    assert list(map_chunks(double, [], 2)) == []
+
+
+def test_few_chunks_start_no_process() -> None:
+    assert set(map_chunks(whose, [[1]] * 8, None)) == {os.getpid()}
+    assert os.getpid() not in set(map_chunks(whose, [[1]] * 8, 2))
+
+
+def test_chunks_are_read_as_they_are_needed() -> None:
+    read = []
+
+    def stream():
+        for number in range(1000):
+            read.append(number)
+            yield [number]
+
+    results = map_chunks(double, stream(), 2)
+    assert next(results) == [0]
+    # Two chunks ahead for each of two workers, and the one that was asked for.
+    assert len(read) < 10
+
+
+def test_global_random_state_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    assert len(list(map_chunks(double, [[1]] * 20, 2))) == 20
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_stream_is_cut_into_lists() -> None:
+    assert list(chunked(range(5), 2)) == [[0, 1], [2, 3], [4]]
