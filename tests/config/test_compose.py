@@ -10,6 +10,7 @@ import hydra
 import pytest
 from hydra.errors import HydraException
 
+from loralab.config import data as data_schema
 from loralab.config import schema
 from loralab.config.load import (
     explain,
@@ -27,7 +28,7 @@ from loralab.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf"
 GROUP_CHOICES = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml"))
-NAMED_GROUPS = ("model", "quant", "data", "objective", "optim", "schedule", "logger")
+NAMED_GROUPS = ("model", "quant", "objective", "optim", "schedule", "logger")
 
 HUB_NAMES = {
     "smollm2_135m": None,
@@ -53,6 +54,18 @@ OUT_OF_RANGE = {
     "data.max_examples": ("0", "-1"),
     "data.max_length": ("7", "0"),
     "data.max_dropped": ("-0.01", "1.01"),
+    "data.num_workers": ("-1",),
+    "data.quality.min_chars": ("-1",),
+    "data.quality.min_tokens": ("-1",),
+    "data.quality.max_tokens": ("0",),
+    "data.quality.max_repetition": ("-0.1", "1.1"),
+    "data.quality.max_garble": ("-0.1", "1.1"),
+    "data.quality.max_prompt_copy": ("-0.1", "1.1"),
+    "data.dedup.threshold": ("0", "1.1"),
+    "data.dedup.num_perm": ("15", "1025"),
+    "data.contamination.ngram": ("4",),
+    "data.contamination.near": ("0", "1.1"),
+    "trainer.batch_tokens": ("15",),
     "trainer.epochs": ("0", "-1", "inf"),
     "trainer.max_steps": ("0", "-5"),
     "trainer.batch_size": ("0", "-1"),
@@ -83,6 +96,18 @@ AT_THE_EDGE = {
     "data.max_examples": ("1", "null"),
     "data.max_length": ("8",),
     "data.max_dropped": ("0", "1"),
+    "data.num_workers": ("0", "null"),
+    "data.quality.min_chars": ("0", "null"),
+    "data.quality.min_tokens": ("0", "null"),
+    "data.quality.max_tokens": ("1", "null"),
+    "data.quality.max_repetition": ("0", "1", "null"),
+    "data.quality.max_garble": ("0", "1", "null"),
+    "data.quality.max_prompt_copy": ("0", "1", "null"),
+    "data.dedup.threshold": ("0.001", "1"),
+    "data.dedup.num_perm": ("16", "1024"),
+    "data.contamination.ngram": ("5",),
+    "data.contamination.near": ("0.001", "1", "null"),
+    "trainer.batch_tokens": ("16", "null"),
     "trainer.epochs": ("0.001",),
     "trainer.max_steps": ("1", "null"),
     "trainer.batch_size": ("1",),
@@ -109,6 +134,13 @@ UNKNOWN_CHOICES = {
     "quant.name": ("nf5", "nf4"),
     "data.name": ("flie", "file"),
     "data.format": ("alpacca", "alpaca"),
+    "data.on_error": ("skp", "skip"),
+    "data.preference": ("choosen", "chosen"),
+    "data.privacy.action": ("maks", "mask"),
+    "data.dedup.near": ("promt", "prompt"),
+    "data.contamination.action": ("reprt", "report"),
+    "data.split.method": ("hsah", "hash"),
+    "data.over_length": ("cut_respnse", "cut_response"),
     "trainer.accelerator": ("gup", "gpu"),
     "trainer.precision": ("bf17", "bf16"),
     "objective.name": ("sfft", "sft"),
@@ -119,6 +151,27 @@ UNKNOWN_CHOICES = {
 }
 BETWEEN_GROUPS = [
     (["data=file"], "data.path=FILE"),
+    (["data=file", "data.path=a", "data.sources=[{path:b}]"], "Give one of them."),
+    (["data=file", "data.path=3"], "data.path=3 is no path."),
+    (["data=file", "data.path=[]"], "data.path=[] is no path."),
+    (["data.sources=[{path:b}]"], "Add data=file."),
+    (["data=file", "data.sources=[{path:a,weight:0}]"], "data.sources[0].weight=0.0 is out of range."),
+    (["data=file", "data.sources=[{path:a},{path:b,rows:0}]"], "data.sources[1].rows=0 is out of range."),
+    (["data=file", "data.sources=[{path:a,rows:5,weight:1}]"], "data.sources[0] has both weight and rows."),
+    (["data=file", "data.sources=[{name:a}]"], "data.sources[0].path=None is no path."),
+    (["data=file", "data.sources=[{path:a,name:x},{path:b,name:x}]"], "two sources are called 'x'."),
+    (["data.split.method=grouped"], "needs data.split.by: a field of the rows or near."),
+    (["data.split.method=temporal"], "needs data.split.by: a field of the rows."),
+    (["data.split.method=grouped", "data.split.by=length"], "belongs to data.split.method=stratified."),
+    (["data.split.by=user"], "has no effect with data.split.method=random."),
+    (["data.supervise=answers"], "data.supervise='answers' is not allowed."),
+    (["data.supervise=[0]"], "data.supervise=[0] is not allowed."),
+    (["data.supervise=[]"], "data.supervise=[] is not allowed."),
+    (["data.privacy.kinds=[emial]"], "data.privacy.kinds='emial' is unknown. Did you mean 'email'?"),
+    (["data.quality.min_tokens=9", "data.quality.max_tokens=8"], "data.quality.min_tokens=9 is above"),
+    (["data.packing=true", "trainer.batch_tokens=512"], "Set trainer.batch_tokens=null"),
+    (["data.packing=true", "model.attention=eager"], "Use model.attention=sdpa."),
+    (["dry_run=true", "resume=old"], "Leave resume out."),
     (["data.path=rows.jsonl"], "Add data=file."),
     (["data.val_path=rows.jsonl"], "Add data=file."),
     (["lora.targets=[]"], "lora.targets=[]"),
@@ -164,7 +217,9 @@ def test_every_choice_composes_into_a_valid_config(group: str, choice: str) -> N
 
     config = train_config(f"{group}={choice}", *needed)
 
-    if group in NAMED_GROUPS:
+    if group == "data":
+        assert config.data.name == ("calls" if choice == "calls" else "file")
+    elif group in NAMED_GROUPS:
         assert getattr(config, group).name == choice
 
 
@@ -391,8 +446,8 @@ def test_missing_yaml_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_field_is_documented_under_it() -> None:
-    tree = ast.parse(Path(schema.__file__).read_text())
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    trees = [ast.parse(Path(module.__file__).read_text()) for module in (data_schema, schema)]
+    classes = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
     explained = {cls.name for cls in classes if ast.get_docstring(cls)}
     # A field that holds a group is documented by that group.
     bare = [
@@ -405,7 +460,8 @@ def test_every_field_is_documented_under_it() -> None:
     ]
 
     assert {cls.name for cls in classes} >= {"TrainConfig", "LoraConfig", "EvaluateConfig"}
-    assert all(dataclasses.is_dataclass(getattr(schema, cls.name)) for cls in classes)
+    modules = vars(data_schema) | vars(schema)
+    assert all(dataclasses.is_dataclass(modules[cls.name]) for cls in classes)
     assert bare == []
 
 

@@ -9,18 +9,20 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from loralab.cli.gathering import Opened, make_intake, refuse_faults, work_through
+from loralab.cli.gathering import SKIP_HINT, make_intake, nothing_left, open_all, work_through
 from loralab.cli.request import Request
 from loralab.data.formats.registry import Format
-from loralab.data.intake import Intake, RawRow
+from loralab.data.intake import INVALID, UNREADABLE, Intake, RawRow
 from loralab.data.serialization import record_from_json, record_to_json
 from loralab.data.sources import Row, read_rows
 from loralab.data.tally import RemovedRow, Tally, excerpt
-from loralab.data.writing import RowWriter, UnwritableError
+from loralab.data.writing import BINARY_KINDS, RowWriter, UnwritableError, kind_of
 from loralab.errors import DataError
 
 UNWRITABLE = "unwritable"
 """The check that a row fails when the form or the kind of file has no place for a part of it."""
+TURN_FIELDS = {"prompt": "user", "completion": "assistant", "chosen": "assistant", "rejected": "assistant"}
+"""Fields that hold a text or a list of turns, and the role of the text."""
 FINGERPRINT_BYTES = 16
 
 
@@ -51,9 +53,15 @@ class ConvertedChunk:
 class Converter:
     """Turns rows of one source into rows of a form."""
 
-    def __init__(self, intake: Intake, form: Format) -> None:
-        """Takes what reads the rows and the form to write."""
-        self.intake, self.form = intake, form
+    def __init__(self, intake: Intake, form: Format, as_turns: bool) -> None:
+        """Takes what reads the rows and the form to write.
+
+        Args:
+            intake: Reads and checks the rows.
+            form: The form to write.
+            as_turns: Write plain prompts and answers as lists of one turn too.
+        """
+        self.intake, self.form, self.as_turns = intake, form, as_turns
 
     def __call__(self, rows: Sequence[RawRow]) -> ConvertedChunk:
         """Converts a chunk; every row of it ends in `rows` or in the tally."""
@@ -70,35 +78,53 @@ class Converter:
                 except DataError as error:
                     chunk.tally.remove(UNWRITABLE, RemovedRow(kept.file, place, str(error), shown))
                     continue
+                if self.as_turns:
+                    fields |= {
+                        name: [{"role": role, "content": fields[name]}]
+                        for name, role in TURN_FIELDS.items()
+                        if isinstance(fields.get(name), str)
+                    }
                 chunk.rows.append(NewRow(fields, fingerprint(kept.record), kept.file, place, shown))
         return chunk
 
 
-def convert(
-    opened: Sequence[Opened], request: Request, form: Format, target: Path, overwrite: bool
-) -> list[Tally]:
+def convert(request: Request, form: Format, target: Path, overwrite: bool) -> list[Tally]:
     """Writes the rows of all sources to a file, in one form, and returns the account of each source.
 
     Raises:
         DataError: A row cannot be used and `data.on_error` is `raise`, the file cannot be written, or a row
             would not read back as it is.
     """
+    try:
+        return _convert(request, form, target, overwrite, as_turns=False)
+    except _MixedCellsError:
+        return _convert(request, form, target, overwrite, as_turns=True)
+
+
+def _convert(request: Request, form: Format, target: Path, overwrite: bool, as_turns: bool) -> list[Tally]:
     config, tallies = request.config, []
+    is_table = kind_of(target)[0] in BINARY_KINDS
     with RowWriter(target, overwrite) as writer:
         written = _Written()
-        for each in opened:
+        for each in open_all(request):
             tally = Tally()
-            converter = Converter(make_intake(each, config, must_answer=False), form)
+            converter = Converter(make_intake(each, config, must_answer=False), form, as_turns)
             for chunk in work_through(converter, each.rows, config.num_workers):
                 tally.add(chunk.tally)
                 for row in chunk.rows:
                     _write(writer, row, tally, written)
-                refuse_faults([tally], config.on_error, (UNWRITABLE,))
+                _refuse_first(tally, config.on_error)
             tallies.append(tally)
         if not writer.num_rows:
-            raise DataError("no row is left to write: see the options of quality and privacy, or on_error.")
+            raise nothing_left(tallies)
+        if is_table and not as_turns and written.has_mixed_cells:
+            raise _MixedCellsError
         _check_written(writer.finish(), target, form, written)
     return tallies
+
+
+class _MixedCellsError(Exception):
+    """A column would hold text in some rows and turns in others, which are text as well when read back."""
 
 
 def fingerprint(record: str) -> bytes:
@@ -115,6 +141,7 @@ class _Written:
         self.files: dict[str, int] = {}
         self.file_numbers, self.places = array("i"), array("q")
         self.units: dict[int, str] = {}
+        self.cells: dict[str, set[bool]] = {}
 
     def add(self, row: NewRow) -> None:
         unit, _, number = row.place.partition(" ")
@@ -123,6 +150,13 @@ class _Written:
         self.fingerprints += row.fingerprint
         self.file_numbers.append(file)
         self.places.append(int(number))
+        for name in TURN_FIELDS.keys() & row.fields.keys():
+            self.cells.setdefault(name, set()).add(isinstance(row.fields[name], str))
+
+    @property
+    def has_mixed_cells(self) -> bool:
+        """Whether a field holds text in some rows and turns in others."""
+        return any(len(kinds) > 1 for kinds in self.cells.values())
 
     def place(self, number: int) -> str:
         file = self.file_numbers[number]
@@ -144,6 +178,13 @@ def _write(writer: RowWriter, row: NewRow, tally: Tally, written: _Written) -> N
     written.add(row)
 
 
+def _refuse_first(tally: Tally, on_error: str) -> None:
+    faults = [tally.removed[check] for check in (UNREADABLE, INVALID, UNWRITABLE) if check in tally.removed]
+    if faults and on_error == "raise":
+        row = min((removals.examples[0] for removals in faults), key=lambda row: int(row.place.split()[1]))
+        raise DataError(f"{row.file} {row.place}: {row.reason} ({SKIP_HINT})")
+
+
 def _check_written(file: Path, target: Path, form: Format, written: _Written) -> None:
     expected = iter(written)
     for number, (row, mark) in enumerate(zip_longest(read_rows(file, "OUT", "utf-8"), expected)):
@@ -154,7 +195,8 @@ def _check_written(file: Path, target: Path, form: Format, written: _Written) ->
         except DataError as error:
             reason = f"it would not read back: {error}"
         place = written.place(number) if mark is not None else f"row {number + 1}"
+        kind = kind_of(target)[0]
         raise DataError(
-            f"{place} cannot be written to {str(target)!r} as {form.name}: {reason}. Write .jsonl, or choose "
-            "another form with --to."
+            f"{place}: {kind} cannot hold this row as {form.name}: {reason}. Write .jsonl, or choose another "
+            "form with --to."
         )

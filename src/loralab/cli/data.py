@@ -21,10 +21,14 @@ app = typer.Typer(
 EXIT_FAULTS = 2
 
 Words = Annotated[
-    list[str], typer.Argument(metavar="PATH... [KEY=VALUE...]", help="Files, folders, globs; options.")
+    list[str],
+    typer.Argument(
+        metavar="PATH|KEY=VALUE", help="Files, folders, globs or hub:owner/name; options anywhere."
+    ),
 ]
 WordsAndOut = Annotated[
-    list[str], typer.Argument(metavar="PATH... OUT [KEY=VALUE...]", help="What to read; the file to write.")
+    list[str],
+    typer.Argument(metavar="PATH|KEY=VALUE", help="What to read, then the file to write; options anywhere."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that are there already.")]
 
@@ -73,7 +77,6 @@ def convert(
     with .gz or .zst.
     """
     from loralab.cli.converting import convert as write_converted
-    from loralab.cli.gathering import open_all
     from loralab.cli.tables import make_console, print_written, total
     from loralab.data.formats.registry import FORMATS
 
@@ -81,7 +84,7 @@ def convert(
         known = ", ".join(FORMATS)
         raise ConfigError(f"--to {to!r} is unknown.{did_you_mean(to, FORMATS)} Allowed: {known}.")
     request, out = _read_with_out(words, force)
-    tally = total(write_converted(open_all(request), request, FORMATS[to], out, force))
+    tally = total(write_converted(request, FORMATS[to], out, force))
     print_written(make_console(), tally, {to: (tally.kept, out)})
 
 

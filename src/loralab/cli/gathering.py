@@ -1,7 +1,8 @@
 """Rows of several sources, converted and checked one by one, as every data command needs them."""
 
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -15,15 +16,20 @@ from loralab.config.data import DataConfig
 from loralab.data.corpus import Corpus, CorpusWriter
 from loralab.data.dedup import ExactDuplicates
 from loralab.data.formats.detection import NUM_PROBED_ROWS, explain_detection
-from loralab.data.formats.registry import Format
+from loralab.data.formats.registry import FORMATS, Format
 from loralab.data.intake import INVALID, PREFERENCE_FORMS, UNREADABLE, Intake, RawRow, open_source
+from loralab.data.records import Record
 from loralab.data.report import SourceReport
+from loralab.data.serialization import record_from_json
 from loralab.data.source import Source
-from loralab.data.sources import BrokenRow, Row, json_type
-from loralab.data.tally import SHOWN_EXAMPLES, RemovedRow, Tally
+from loralab.data.sources import Row, json_type
+from loralab.data.tally import SHOWN_EXAMPLES, RemovedRow, Tally, excerpt
 from loralab.errors import DataError
 
 DUPLICATE, NEAR_DUPLICATE = "duplicate", "near_duplicate"
+FALLBACK = "openai"
+"""The form by which rows are refused where none can be read."""
+SKIP_HINT = "leave such rows out with on_error=skip"
 CHUNK = 256
 SERIAL_CHUNKS = 80
 """Chunks worked on in this process before others are started, which takes seconds."""
@@ -37,7 +43,7 @@ class Opened:
 
     source: Source
     form: Format | None
-    """None where a prompt template builds the turns, or no row can be read."""
+    """None where a prompt template builds the turns."""
     reason: str
     """Why the rows are taken to have this form."""
     rows: Iterator[RawRow]
@@ -95,16 +101,31 @@ def open_one(source: Source, max_rows: int | None) -> Opened:
     """
     form, rows = open_source(source)
     first = list(islice(rows, NUM_PROBED_ROWS))
-    rows = islice(chain(first, rows), max_rows)
-    if form is None:
-        templated = source.prompt_template.user is not None
-        reason = "prompt_template builds the turns" if templated else "no row can be read"
-    elif source.form != "auto":
-        reason = f"{form.name}: given with format={form.name}"
+    whole = [row for _, row in first if isinstance(row, Row)]
+    if source.prompt_template.user is not None:
+        return Opened(source, None, "prompt_template builds the turns", islice(chain(first, rows), max_rows))
+    for raw in rows if not whole else ():
+        first.append(raw)
+        if isinstance(raw[1], Row):
+            whole.append(raw[1])
+            break
+    if not whole:
+        form = FORMATS.get(source.form, FORMATS[FALLBACK])
+        reason = "no row can be read"
+    elif source.form == "auto":
+        form, reason = _detect(source, whole)
     else:
-        whole = [row for _, row in first if isinstance(row, Row)]
-        reason = explain_detection(whole, source.columns).reason
-    return Opened(source, form, reason, rows)
+        form = FORMATS[source.form]
+        reason = f"{form.name}: given with format={form.name}"
+    return Opened(source, form, reason, islice(chain(first, rows), max_rows))
+
+
+def _detect(source: Source, whole: Sequence[Row]) -> tuple[Format, str]:
+    try:
+        detection = explain_detection(whole, source.columns)
+    except DataError as error:
+        raise DataError(f"{source.key}={source.path!r}: {error}") from None
+    return FORMATS[detection.name], detection.reason
 
 
 def make_intake(opened: Opened, config: DataConfig, must_answer: bool) -> Intake:
@@ -150,46 +171,46 @@ def gather(opened: Sequence[Opened], config: DataConfig, folder: Path, must_answ
         must_answer: Refuse rows without an answer, where the form has answers.
     """
     writer, duplicates = CorpusWriter(folder / "corpus.arrow"), ExactDuplicates()
-    reports, fields = [], []
+    units: dict[str, str] = {}
+    numbers = array("q")  # of the kept rows, for each row that was compared
+    reports, fields, num_kept = [], [], 0
     for number, each in enumerate(opened):
         seen: dict[str, FieldCount] = {}
         report = SourceReport(each.source.name, each.source.part, each.form_name, Tally())
-        rows = _count_fields(each.rows, seen)
+        rows = _watch(each.rows, seen, units)
         for result in work_through(make_intake(each, config, must_answer), rows, config.num_workers):
             report.tally.add(result.tally)
             for kind, count in result.private.items():
                 report.private[kind] = report.private.get(kind, 0) + count
             for row in result.kept:
-                if config.dedup.exact and (first := duplicates.add(row.key)) is not None:
-                    reason = f"the same as {writer.place(first)}"
-                    report.tally.remove(DUPLICATE, RemovedRow(row.file, f"row {row.row}", reason))
+                first = duplicates.add(row.key) if config.dedup.exact else None
+                if first is not None:
+                    numbers.append(numbers[first])
+                    file, _, place = writer.place(numbers[first]).rpartition(" row ")
+                    reason = f"the same as {file} {units[file]} {place}"
+                    record = record_from_json(row.record, row.file, row.row)
+                    report.tally.remove(DUPLICATE, _removed(record, reason, units))
                     continue
+                numbers.append(num_kept)
+                num_kept += 1
                 writer.append(row.record, row.key, number, (row.file, row.row), row.value)
         reports.append(report)
         fields.append(seen)
     corpus = writer.close()
     alive = np.arange(len(corpus), dtype=np.int64)
     if config.dedup.near != "off":
-        alive = _mark_near_duplicates(corpus, config, reports)
+        alive = _drop_near_duplicates(corpus, config, reports, units)
     return Gathered(corpus, alive, reports, fields)
 
 
-def refuse_faults(tallies: Iterable[Tally], on_error: str, checks: Sequence[str] = ()) -> None:
+def refuse_faults(tallies: Iterable[Tally], on_error: str) -> None:
     """Raises the faults of rows, all in one message, unless they are to be skipped.
 
-    Args:
-        tallies: What became of the rows.
-        on_error: `data.on_error`.
-        checks: Checks beside those for unreadable and invalid rows.
-
     Raises:
-        DataError: There are such rows.
+        DataError: Rows cannot be read or converted, and `on_error` is `raise`.
     """
     faulty = [
-        tally.removed[check]
-        for tally in tallies
-        for check in (UNREADABLE, INVALID, *checks)
-        if check in tally.removed
+        tally.removed[check] for tally in tallies for check in (UNREADABLE, INVALID) if check in tally.removed
     ]
     count = sum(removals.count for removals in faulty)
     if not count or on_error == "skip":
@@ -198,29 +219,45 @@ def refuse_faults(tallies: Iterable[Tally], on_error: str, checks: Sequence[str]
     shown = [f"{row.file} {row.place}: {row.reason}" for row in rows]
     if count > len(shown):
         shown.append(f"and {count - len(shown)} more")
-    head = "a row cannot be used" if count == 1 else f"{count} rows cannot be used"
-    raise DataError("\n  ".join([f"{head} (leave such rows out with on_error=skip):", *shown]))
+    head = "a row" if count == 1 else f"{count:,} rows"
+    raise DataError("\n  ".join([f"{head} cannot be used; {SKIP_HINT}:", *shown]))
 
 
-def _count_fields(rows: Iterator[RawRow], seen: dict[str, FieldCount]) -> Iterator[RawRow]:
-    for raw in rows:
-        if not isinstance(raw[1], BrokenRow):
-            for name, value in raw[1].fields.items():
+def nothing_left(tallies: Iterable[Tally]) -> DataError:
+    """Returns the error for sources of which every row is left out."""
+    counts: Counter[str] = Counter()
+    for tally in tallies:
+        counts.update({check: removals.count for check, removals in tally.removed.items()})
+    listed = ", ".join(f"{count:,} {check}" for check, count in counts.items())
+    return DataError(f"no row is left to write; left out: {listed}.")
+
+
+def _removed(record: Record, reason: str, units: Mapping[str, str]) -> RemovedRow:
+    shown = excerpt(" / ".join(message.content[:200] for message in record.messages))
+    return RemovedRow(record.source, f"{units[record.source]} {record.row}", reason, shown)
+
+
+def _watch(rows: Iterator[RawRow], seen: dict[str, FieldCount], units: dict[str, str]) -> Iterator[RawRow]:
+    """Counts the fields of rows on their way, and notes what each file counts its rows in."""
+    for file, row in rows:
+        units[file] = row.unit
+        if isinstance(row, Row):
+            for name, value in row.fields.items():
                 count = seen.setdefault(name, FieldCount())
                 count.rows += 1
                 count.types[json_type(value)] += 1
-        yield raw
+        yield file, row
 
 
-def _mark_near_duplicates(
-    corpus: Corpus, config: DataConfig, reports: Sequence[SourceReport]
+def _drop_near_duplicates(
+    corpus: Corpus, config: DataConfig, reports: Sequence[SourceReport], units: Mapping[str, str]
 ) -> NDArray[np.int64]:
-    from loralab.data.cleaning import find_near_duplicates, removed_row  # here, because it imports torch
+    from loralab.data.cleaning import find_near_duplicates  # here, because it imports torch
 
     numbers = np.arange(len(corpus), dtype=np.int64)
     found = find_near_duplicates(corpus, numbers, config.dedup)
     for number, first in found.items():
-        other = f"{corpus.files[corpus.file_numbers[first]]} row {corpus.rows[first]}"
-        row = removed_row(corpus, number, f"nearly the same as {other}")
-        reports[corpus.sources[number]].tally.remove(NEAR_DUPLICATE, row)
+        record, other = corpus.records(np.array([number, first]))
+        reason = f"nearly the same as {other.source} {units[other.source]} {other.row}"
+        reports[corpus.sources[number]].tally.remove(NEAR_DUPLICATE, _removed(record, reason, units))
     return numbers[~np.isin(numbers, np.fromiter(found, np.int64, len(found)))]

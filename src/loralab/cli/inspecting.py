@@ -1,5 +1,6 @@
 """`loralab data inspect`: what rows hold, and what a model would learn of them."""
 
+import logging
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,8 @@ def run_inspect(request: Request, tokenizer: str | None, html: Path | None, num_
         gathered = gather(opened, request.config, folder, must_answer=True)
         _print_rows(console, opened, gathered, request)
         if tokenizer is not None and len(gathered.alive):
+            # It logs while it is imported; no kernel of it is used here.
+            logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
             from loralab.cli.token_report import report_tokens  # here, because it imports torch
 
             report_tokens(console, (opened, gathered, request.config), tokenizer, html, num_examples, folder)

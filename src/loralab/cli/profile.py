@@ -2,10 +2,11 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loralab.data.corpus import Corpus
 from loralab.data.dedup import split_prompt
@@ -57,18 +58,13 @@ class Profile:
                 self.chars.setdefault(name, array("q")).append(sum(len(turn.content) for turn in turns))
 
 
-def make_profile(corpus: Corpus, numbers: Sequence[int]) -> Profile:
+def make_profile(corpus: Corpus, numbers: NDArray[np.int64]) -> Profile:
     """Looks at the rows of the given numbers."""
     profile = Profile()
-    for record in stream(corpus, numbers):
-        profile.add(record)
-    return profile
-
-
-def stream(corpus: Corpus, numbers: Sequence[int]) -> Iterator[Record]:
-    """Yields the records of the given numbers, a chunk in memory at a time."""
     for start in range(0, len(numbers), ROWS_AT_ONCE):
-        yield from corpus.records(np.asarray(numbers[start : start + ROWS_AT_ONCE]))
+        for record in corpus.records(numbers[start : start + ROWS_AT_ONCE]):
+            profile.add(record)
+    return profile
 
 
 def spread(values: Sequence[int]) -> Spread:

@@ -21,6 +21,8 @@ AS_THEY_ARE = (
     "privacy.action=off",
 )
 """Options of the commands that write rows: only what the user asks for is left out or changed."""
+YAML_BOOLEANS = {"on", "off", "yes", "no"}
+"""Words that YAML 1.1 takes for true or false; Hydra, which reads these options for train.py, does not."""
 KEY = "PATH"
 """How messages name the argument that a file stands for."""
 
@@ -41,7 +43,8 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     A word with `=` is an option, unless its key is none and a file of that name is there.
     """
     known = set(leaf_keys(DataConfig))
-    paths, options = [], []
+    paths: list[str] = []
+    options: list[str] = []
     for word in words:
         key, equals, _ = word.removeprefix("data.").partition("=")
         is_option = equals and (key in known or not (Path(word).exists() or glob.glob(word)))
@@ -66,7 +69,12 @@ def make_request(paths: Sequence[str], options: Sequence[str], defaults: Sequenc
         key = option.removeprefix("data.").partition("=")[0]
         if key in PLACES:
             raise ConfigError(f"{option}: name the rows as PATH, without a key.")
-    config = load_data(["path=PATH", *defaults, *options])
+    config = load_data(["path=PATH", *map(_as_hydra_reads, [*defaults, *options])])
     config.path, config.sources = None, [SourceConfig(path=path) for path in paths]
     sources = tuple(dataclasses.replace(source, key=KEY) for source in list_sources(config))
     return Request(sources, config)
+
+
+def _as_hydra_reads(option: str) -> str:
+    key, equals, value = option.partition("=")
+    return f"{key}='{value}'" if equals and value.lower() in YAML_BOOLEANS else option

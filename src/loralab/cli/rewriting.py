@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from loralab.cli.gathering import Gathered, Opened, gather, make_intake, open_one, refuse_faults
+from loralab.cli.gathering import Gathered, Opened, gather, make_intake, nothing_left, open_one, refuse_faults
 from loralab.cli.request import Request
 from loralab.data.dedup import content_key
 from loralab.data.holdout import hold_out
@@ -47,7 +47,7 @@ def gather_raw(opened: Sequence[Opened], request: Request, folder: Path) -> Gath
     gathered = gather(opened, request.config, folder, must_answer=False)
     refuse_faults([report.tally for report in gathered.reports], request.config.on_error)
     if not len(gathered.alive):
-        raise DataError("no row is left to write: see the options of quality and privacy, or on_error.")
+        raise nothing_left([report.tally for report in gathered.reports])
     return gathered
 
 
@@ -115,7 +115,7 @@ def _write(
         for place, one in enumerate(names)
         for other in names[place + 1 :]
     }
-    return Rewritten(gathered, {name: w.num_rows for name, w in zip(names, writers, strict=True)}, shared)
+    return Rewritten({name: w.num_rows for name, w in zip(names, writers, strict=True)}, shared)
 
 
 def _route(

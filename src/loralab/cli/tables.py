@@ -18,6 +18,7 @@ SHOWN_FILES = 5
 SHOWN_FIELDS = 20
 SHOWN_TURN_COUNTS = 6
 MOST_ROWS_OF_A_CHECK = 3
+MOST_EXCERPT_CHARS = 80
 
 
 def make_console(stderr: bool = False) -> Console:
@@ -37,7 +38,9 @@ def say(console: Console, text: str, style: str = "") -> None:
 
 def make_table(*columns: str, title: str = "") -> Table:
     """A plain table; columns whose name starts with `>` hold numbers."""
-    table = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(
+        title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False
+    )
     for column in columns:
         if column.startswith(">"):
             table.add_column(column[1:], justify="right", no_wrap=True)
@@ -89,7 +92,9 @@ def print_removed(console: Console, tally: Tally) -> None:
 
 def print_fields(console: Console, fields: Mapping[str, FieldCount], num_rows: int) -> None:
     """Prints the fields of the raw rows."""
-    table = make_table("field", ">in rows", "holds", title="fields")
+    if not fields:
+        return
+    table = make_table("field", ">in rows", "holds")
     for name, count in list(fields.items())[:SHOWN_FIELDS]:
         share = f"{count.rows:,} ({count.rows / num_rows:.0%})"
         types = ", ".join(f"{kind} ({n:,})" for kind, n in count.types.most_common())
@@ -144,7 +149,9 @@ def _listed(counts: Iterable[tuple[str, int]]) -> str:
 
 
 def _describe(row: RemovedRow) -> str:
-    return f"{row.file} {row.place}: {row.reason}" + (f"\n  {row.excerpt}" if row.excerpt else "")
+    text = f"{row.file} {row.place}: {row.reason}".replace(f"{Path(row.file).parent}/", "")
+    shown = row.excerpt if len(row.excerpt) <= MOST_EXCERPT_CHARS else f"{row.excerpt[:MOST_EXCERPT_CHARS]}…"
+    return f"{text}\n  {shown}" if shown else text
 
 
 def print_written(console: Console, tally: Tally, files: Mapping[str, tuple[int, Path]]) -> None:

@@ -72,7 +72,8 @@ def _print_account(console: Console, counted: TokenAccount, config: DataConfig) 
     learned = f"{ledger.supervised_tokens:,} of {ledger.tokens:,} tokens ({share:.1%})"
     say(console, f"learned  {learned}, supervise={config.supervise}")
     over = sum(length > config.max_length for length in counted.lengths)
-    lost = f"{ledger.dropped:,} dropped, {ledger.truncated:,} cut, {ledger.supervised_tokens_lost:,} to learn lost"
+    effect = f"{ledger.dropped:,} dropped, {ledger.truncated:,} cut"
+    lost = f"{effect}, {ledger.supervised_tokens_lost:,} tokens to learn lost"
     limit = f"max_length={config.max_length}, over_length={config.over_length}"
     say(console, f"length   {over:,} of {len(counted.lengths):,} rows are too long ({limit}): {lost}")
     for refusal in counted.refusals:

@@ -14,7 +14,8 @@ from loralab.data.chat_templates import set_chat_template
 from loralab.data.corpus import Corpus
 from loralab.data.encoding import ExampleMaker
 from loralab.data.gate import Ledger, LengthCount, check_lengths, check_supervision, make_ledger
-from loralab.data.records import Conversation, LabelledConversation, Record
+from loralab.data.intake import to_supervised
+from loralab.data.records import LabelledConversation, Record
 from loralab.data.store import SCHEMA, ExampleStore
 from loralab.data.tally import Tally
 from loralab.data.validity import is_prompt_only
@@ -51,7 +52,7 @@ class _Learned(Corpus):
     """The rows of a corpus as supervised fine-tuning learns them: of a pair the preferred answer."""
 
     def records(self, numbers: NDArray[np.int64]) -> list[Record]:
-        return [Conversation(r.messages, r.source, r.row, r.tools) for r in super().records(numbers)]
+        return [to_supervised(record) for record in super().records(numbers)]
 
 
 def open_tokenizer(name: str, chat_template: str | None) -> PreTrainedTokenizerBase:

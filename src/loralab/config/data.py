@@ -197,7 +197,7 @@ class DataConfig:
     over_length: str = "drop"
     """drop, raise, cut_response, cut_oldest (turns), cut_prompt, or window (plain text only)."""
     max_dropped: float = 0.05
-    """Largest share of a split that may be dropped or cut for its length before training is refused; 0 to 1."""
+    """Largest share of a split that may be dropped or cut for its length; more is refused; 0 to 1."""
     packing: bool = False
     """Put several examples into each training row of `max_length` tokens, kept apart by attention."""
     cache: bool = True

@@ -102,7 +102,7 @@ def collect(sources: Sequence[Source], config: DataConfig, seed: int, folder: Pa
 
 
 def read_benchmark(path: str, config: DataConfig) -> Iterator[Record]:
-    """Yields the rows of a benchmark file, whatever form they have; rows that cannot be read are passed over."""
+    """Yields the rows of a benchmark file, whatever their form; rows that cannot be read are passed over."""
     source = Source(
         name=path, part="test", key="data.contamination.benchmarks", path=path, form="auto", columns={},
         prompt_template=config.prompt_template, encoding="utf-8",
@@ -116,7 +116,7 @@ def read_benchmark(path: str, config: DataConfig) -> Iterator[Record]:
 def _read(
     source: Source, number: int, config: DataConfig, writer: CorpusWriter, seen: SeenRows
 ) -> SourceReport:
-    form, rows = open_source(source)
+    form, rows = open_source(source, config.on_error)
     check_purpose(source, form, config.preference)
     if source.part == "train":
         rows = islice(rows, config.max_examples)

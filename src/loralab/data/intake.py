@@ -1,6 +1,8 @@
 """From raw rows to checked records: what every row passes before it is compared with any other."""
 
+import contextlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
@@ -12,7 +14,7 @@ from loralab.data.dedup import content_key
 from loralab.data.formats.columns import explain_columns, rename_columns
 from loralab.data.formats.detection import NUM_PROBED_ROWS, choose_format
 from loralab.data.formats.prompt_template import PromptTemplate
-from loralab.data.formats.registry import Format, check_format
+from loralab.data.formats.registry import FORMATS, Format, check_format
 from loralab.data.privacy import mask_record, scan_record
 from loralab.data.quality.judge import Judge, Removal
 from loralab.data.records import Conversation, LabelledConversation, PreferencePair, Record
@@ -150,8 +152,12 @@ class Intake:
         return str(value)
 
 
-def open_source(source: Source) -> tuple[Format | None, Iterator[RawRow]]:
+def open_source(source: Source, on_error: str = "raise") -> tuple[Format | None, Iterator[RawRow]]:
     """Finds the form of a source's rows from the first of them and returns both.
+
+    Args:
+        source: Where the rows come from.
+        on_error: With `skip`, the form of most of the first rows is taken where they differ.
 
     Raises:
         DataError: A file cannot be read, or no single form fits.
@@ -165,8 +171,20 @@ def open_source(source: Source) -> tuple[Format | None, Iterator[RawRow]]:
     try:
         form = choose_format(whole, source.form, source.columns)
     except DataError as error:
-        raise DataError(f"{source.key}={source.path!r}: {error}") from None
+        common = _most_common_form(whole, source) if on_error == "skip" else None
+        if common is None:
+            raise DataError(f"{source.key}={source.path!r}: {error}") from None
+        form = common
     return form, chain(first, rows)
+
+
+def _most_common_form(rows: Sequence[Row], source: Source) -> Format | None:
+    """The form of most rows, where the others are to be skipped; None where no row tells."""
+    found: Counter[str] = Counter()
+    for row in rows:
+        with contextlib.suppress(DataError):
+            found[choose_format([row], source.form, source.columns).name] += 1
+    return FORMATS[found.most_common(1)[0][0]] if found else None
 
 
 def to_supervised(record: Record) -> Conversation:
@@ -196,8 +214,8 @@ def check_purpose(source: Source, form: Format | None, preference: str | None) -
         )
     if form.name in PREFERENCE_FORMS and preference is None:
         raise DataError(
-            f"{source.key}={source.path!r}: the rows are preferences ({form.expects}), and objective=sft learns "
-            "answers. Learn the preferred ones with data.preference=chosen."
+            f"{source.key}={source.path!r}: the rows are preferences ({form.expects}), and objective=sft "
+            "learns answers. Learn the preferred ones with data.preference=chosen."
         )
 
 
@@ -243,7 +261,7 @@ def load_records(config: DataConfig, *, for_training: bool = True) -> list[Recor
     """
     records: list[Record] = []
     for source in list_sources(config):
-        form, rows = open_source(source)
+        form, rows = open_source(source, config.on_error)
         if for_training:
             check_purpose(source, form, config.preference)
         result = Intake(source, form, config, for_training)(list(rows))

@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from loralab.config.data import DataConfig
 from loralab.data.cache import cache_dir, cache_key
 from loralab.data.collecting import Collected, collect
 from loralab.data.encoding import ExampleMaker
-from loralab.data.gate import LengthCount, Ledger, check_lengths, check_supervision, make_ledger
+from loralab.data.gate import Ledger, LengthCount, check_lengths, check_supervision, make_ledger
 from loralab.data.intake import source_files
 from loralab.data.masking import Example
 from loralab.data.mixing import SourceShare
@@ -162,10 +162,9 @@ def _refuse_unrendered(tally: Tally, part: str, config: DataConfig) -> None:
 
 def _open(folder: Path, config: DataConfig, sources: Sequence[Source], files: list[DataFile]) -> PreparedData:
     report = DataReport.from_dict(json.loads((folder / REPORT_NAME).read_text(encoding="utf-8")))
-    splits = {
-        part: PreparedSplit(ExampleStore(folder / f"{part}.arrow"), report.ledgers[part]) for part in PARTS
-    }
-    counts = np.bincount(splits["train"].examples.sources, minlength=len(sources))
+    stores = {part: ExampleStore(folder / f"{part}.arrow") for part in PARTS}
+    splits = {part: PreparedSplit(store, report.ledgers[part]) for part, store in stores.items()}
+    counts = np.bincount(stores["train"].sources, minlength=len(sources))
     return PreparedData(
         **splits,
         files=files,

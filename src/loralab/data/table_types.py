@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
@@ -34,7 +34,7 @@ class JsonText:
     """Lists and objects of several types, which a column holds as JSON text."""
 
 
-ColumnType = pa.DataType | ListOf | ObjectOf | JsonText
+ColumnType: TypeAlias = pa.DataType | ListOf | ObjectOf | JsonText
 """What the values of a column are."""
 
 
@@ -61,8 +61,7 @@ def widen(known: ColumnType, value: Any) -> ColumnType:
         if all(nested) or (nested[0] and known == STRING) or (nested[1] and isinstance(value, str)):
             return JsonText()
         raise DataError(
-            f"holds {json_type(value)} where rows before it hold {_named(known)}; a column of such a file has "
-            "one type"
+            f"holds {json_type(value)} where rows before it hold {_named(known)}; a column has one type"
         ) from None
 
 

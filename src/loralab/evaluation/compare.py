@@ -96,7 +96,10 @@ def _answers(
 ) -> list[dict[str, Any]]:
     settings = generation_settings(examples, config)
     conversations = [example.conversation for example in examples]
-    prompts = [apply_template(tokenizer, item.prompt, generation_prompt=True) for item in conversations]
+    prompts = [
+        apply_template(tokenizer, item.prompt, generation_prompt=True, tools=item.tools)
+        for item in conversations
+    ]
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("answering the test prompts", total=2 * len(prompts))
 

@@ -195,7 +195,7 @@ def check_masks(part: str, examples: Sequence[Example], tokenizer: PreTrainedTok
     return MaskCheck(
         part=part,
         examples=len(examples),
-        fewest_learned=int(_learned(examples).min(initial=np.iinfo(np.int64).max)) if len(examples) else 0,
+        fewest_learned=int(_learned(examples).min()) if len(examples) else 0,
         looked_at=len(looked_at),
         endings=dict(endings.most_common()),
         open_ends=len(last) - endings.total(),

@@ -82,10 +82,11 @@ def removed_groups(report: DataReport) -> list[RemovedGroup]:
 def split_rows(report: DataReport) -> list[tuple[str, ...]]:
     """Lists each split under `SPLIT_COLUMNS`."""
     return [
-        (name, f"{ledger.rows:,}", f"{ledger.examples:,}", f"{ledger.tokens:,}", f"{ledger.supervised_tokens:,}",
+        (name, f"{ledger.rows:,}", f"{ledger.examples:,}", f"{ledger.tokens:,}",
+         f"{ledger.supervised_tokens:,}",
          f"{ledger.supervised_tokens / ledger.tokens:.1%}" if ledger.tokens else "none",
-         f"{ledger.length_p50:,.0f}", f"{ledger.length_max:,}", f"{ledger.truncated:,}", f"{ledger.dropped:,}",
-         f"{ledger.supervised_tokens_lost:,}")
+         f"{ledger.length_p50:,.0f}", f"{ledger.length_max:,}", f"{ledger.truncated:,}",
+         f"{ledger.dropped:,}", f"{ledger.supervised_tokens_lost:,}")
         for name, ledger in report.ledgers.items()
     ]  # fmt: skip
 
@@ -124,8 +125,8 @@ def check_rule(bos_token: str) -> str:
 def check_rows(facts: DataFacts) -> list[tuple[str, ...]]:
     """Lists for each split under `CHECK_COLUMNS` what its labels hold."""
     return [
-        (check.part, f"{check.examples:,}", f"{check.fewest_learned:,}", f"{check.looked_at:,}", _endings(check),
-         f"{check.one_bos:,}", f"{check.double_bos:,}")
+        (check.part, f"{check.examples:,}", f"{check.fewest_learned:,}", f"{check.looked_at:,}",
+         _endings(check), f"{check.one_bos:,}", f"{check.double_bos:,}")
         for check in facts.checks
     ]  # fmt: skip
 

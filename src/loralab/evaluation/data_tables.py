@@ -6,9 +6,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from loralab.data.tally import RemovedRow
 from loralab.evaluation import data_rows
 from loralab.evaluation.data_facts import DataFacts, PlanFacts, ShownExample
-from loralab.evaluation.token_view import as_terminal_text
+from loralab.evaluation.token_view import as_terminal_text, printable
 
 TERMINAL_EXAMPLES = 3
 TERMINAL_TOKENS = 240
@@ -22,7 +23,7 @@ def print_facts(console: Console, facts: DataFacts) -> None:
     report = facts.report
     _print_table(console, "sources", data_rows.SOURCE_COLUMNS, data_rows.source_rows(report))
     for file in facts.files:
-        console.print(Text(f"{file.path}  {file.sha256[:12]}", "dim"), soft_wrap=True)
+        console.print(Text(f"{printable(file.path)}  {file.sha256[:12]}", "dim"), soft_wrap=True)
     _print_removed(console, facts)
     _print_findings(console, facts)
     if report.ledgers:
@@ -50,12 +51,13 @@ def _print_removed(console: Console, facts: DataFacts) -> None:
     if not groups:
         console.print("no rows")
     for group in groups:
-        console.print(Text.assemble((f"{group.check}: {group.count:,}", "bold"), f" · {group.where}"))
+        console.print(
+            Text.assemble((f"{group.check}: {group.count:,}", "bold"), f" · {printable(group.where)}")
+        )
         for row in group.examples[:TERMINAL_REMOVED]:
-            line = Text(f"  {row.file} {row.place}: {row.reason}", overflow="fold")
+            console.print(_removed_row(row))
             if row.excerpt:
-                line.append(f"\n    {row.excerpt}", "dim")
-            console.print(line)
+                console.print(Text(f"    {printable(row.excerpt)}", "dim"))
 
 
 def _print_findings(console: Console, facts: DataFacts) -> None:
@@ -65,12 +67,16 @@ def _print_findings(console: Console, facts: DataFacts) -> None:
     if report.num_overlaps:
         _heading(console, f"{report.num_overlaps:,} training rows overlap with rows held out")
         for row in report.overlaps[:TERMINAL_REMOVED]:
-            console.print(Text(f"  {row.file} {row.place}: {row.reason}", overflow="fold"))
+            console.print(_removed_row(row))
+
+
+def _removed_row(row: RemovedRow) -> Text:
+    return Text(printable(f"  {row.file} {row.place}: {row.reason}"), overflow="fold")
 
 
 def _print_example(console: Console, number: int, example: ShownExample) -> None:
-    about = f"{example.place} · {len(example.tokens):,} tokens, {example.num_learned:,} learned (highlighted)"
-    _heading(console, f"training example {number}", about)
+    counts = f"{len(example.tokens):,} tokens, {example.num_learned:,} learned (highlighted)"
+    _heading(console, f"training example {number}", f"{printable(example.place)} · {counts}")
     text = as_terminal_text(example.tokens, TERMINAL_TOKENS)
     console.print(text, end="" if text.plain.endswith("\n") else "\n")
 
@@ -105,7 +111,7 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
         )
     for row in rows:
         # Text, not markup: a name may hold square brackets.
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     return table
 
 

@@ -57,7 +57,8 @@ def describe_lengths(histogram: Mapping[str, Sequence[int]], max_length: int, na
     most = max(range(len(counts)), key=counts.__getitem__)
     filled = [place for place, count in enumerate(counts) if count]
     return (
-        f"Lengths of {sum(counts):,} {name} rows from {edges[filled[0]]:,} to below {edges[filled[-1] + 1]:,} "
-        f"tokens, most of them ({counts[most]:,}) from {edges[most]:,} to below {edges[most + 1]:,}; "
+        f"Lengths of {sum(counts):,} {name} rows from {edges[filled[0]]:,} to below "
+        f"{edges[filled[-1] + 1]:,} tokens, most of them ({counts[most]:,}) from "
+        f"{edges[most]:,} to below {edges[most + 1]:,}; "
         f"data.max_length is {max_length:,}."
     )

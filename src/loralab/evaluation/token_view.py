@@ -110,9 +110,14 @@ def as_terminal_text(boxes: Sequence[TokenBox], most: int) -> Text:
     return text
 
 
+def printable(text: str) -> str:
+    """Makes control characters and others that a terminal would obey or cannot show visible."""
+    return "".join(character if character in " \n" else _glyph(character) for character in text)
+
+
 def _append(text: Text, box: TokenBox) -> None:
     style = LEARNED_STYLE if box.is_learned else SPECIAL_STYLE if box.is_special else ""
-    text.append("".join(c if c in " \n" else _glyph(c) for c in box.text), style)
+    text.append(printable(box.text), style)
 
 
 def _glyph(character: str) -> str:
@@ -122,4 +127,4 @@ def _glyph(character: str) -> str:
 
 
 def _decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+    return str(tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))

@@ -102,7 +102,8 @@ def estimate(config: TrainConfig, setup: Setup, layout: Layout, steps: StepPlan)
     padded = sum(shape.tokens for shape in shapes)
     dtype = str(setup.dtype).removeprefix("torch.")
     return PlanFacts(
-        model=f"{config.model.name} · quant {config.quant.name} · {dtype} on {setup.device.type} · rank {config.lora.r}",
+        model=f"{config.model.name} · quant {config.quant.name} · {dtype} on {setup.device.type} "
+        f"· rank {config.lora.r}",
         num_adapter=size.num_adapter,
         num_parameters=size.num_linear + size.num_other + size.num_adapter,
         total_steps=steps.total_steps,

@@ -12,8 +12,9 @@ def print_data(console: Console, config: TrainConfig, data: PreparedData, layout
     train, report = data.train.ledger, data.report
     dropped = sum(ledger.dropped for ledger in report.ledgers.values())
     console.print(
-        f"{config.data.name}: {train.kept} train, {data.val.ledger.kept} val, {data.test.ledger.kept} test rows "
-        f"· {train.supervised_tokens:,} of {train.tokens:,} training tokens supervised · {dropped} rows dropped",
+        f"{config.data.name}: {train.kept} train, {data.val.ledger.kept} val, {data.test.ledger.kept} test "
+        f"rows · {train.supervised_tokens:,} of {train.tokens:,} training tokens supervised · "
+        f"{dropped} rows dropped",
         soft_wrap=True,
     )
     if layout.is_packed:

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from loralab.config.load import read_yaml
 from loralab.config.schema import TrainConfig
-from loralab.data.prepare import DataFile
+from loralab.data.report import DataFile
 from loralab.errors import ConfigError, DataError
 from loralab.runs.checkpoint import Checkpoint, load_checkpoint
 from loralab.runs.folder import RunFolder, find_run, read_json

@@ -324,7 +324,8 @@ def test_broken_and_unusable_rows_are_skipped_and_counted_on_request(
     assert (tally.rows, tally.kept) == (13, 10)
     assert {check: each.count for check, each in tally.removed.items()} == {"unreadable": 1, "invalid": 2}
     assert [row.place for row in tally.removed["invalid"].examples] == ["line 12", "line 13"]
-    assert "3 of 13 rows cannot be used: line 11: " in fault(tokenizer, path=str(path))
+    message = fault(tokenizer, path=str(path), format="prompt_completion")
+    assert "3 of 13 rows cannot be used: line 11: " in message
 
 
 def test_markup_in_a_row_is_refused_or_skipped(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:

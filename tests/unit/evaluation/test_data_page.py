@@ -1,0 +1,266 @@
+import dataclasses
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+
+import pytest
+from rich.console import Console
+
+from loralab.data.gate import Ledger
+from loralab.data.masking import IGNORE_INDEX, Example
+from loralab.data.records import Conversation, Message
+from loralab.data.report import DataFile, DataReport, SourceReport
+from loralab.data.tally import Removals, RemovedRow, Tally
+from loralab.evaluation import data_rows
+from loralab.evaluation.data_facts import Arrangement, DataFacts, PlanFacts, check_masks, show_examples
+from loralab.evaluation.data_page import render_data_page, write_data_page
+from loralab.evaluation.data_tables import print_facts
+
+EVIL = "<script>alert('x')</script>"
+TEXT = "<|im_start|>user\none<|im_end|>\n<|im_start|>assistant\n<b> two<|im_end|>\n"
+LEDGER = Ledger(
+    rows=40, kept=39, truncated=1, dropped=1, examples=39, tokens=4000, supervised_tokens=1000,
+    supervised_tokens_lost=77, length_p50=90.0, length_max=200,
+    histogram={"edges": [0, 100, 200, 300], "counts": [30, 9, 1]},
+)  # fmt: skip
+PLAN = PlanFacts(
+    model="tiny on cpu", num_adapter=512, num_parameters=10_000, total_steps=12, steps_per_epoch=6,
+    epochs=2.0, validations=3, val_interval=4, tokens_per_step=96.0, padding=0.25,
+    memory_bytes={"linear weights": 3 * 2**30, "activations": 2**29}, memory_note="4 x 24 tokens",
+    free_bytes=8 * 2**30, time_s=750.0, flops_per_s=2e11, efficiency=0.3,
+)  # fmt: skip
+
+
+class Page(HTMLParser):
+    """Collects the elements of a page, and the titles of the marked and outlined tokens."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.learned, self.special, self.text = [], [], [], []
+        self.links = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.tags.append(tag)
+        self.links += [value for key, value in attrs if key in ("src", "href") and value]
+        if "title" in attributes:
+            place = int(attributes["title"].rpartition(" ")[2])
+            if tag == "mark":
+                self.learned.append(place)
+            if "special" in attributes.get("class", ""):
+                self.special.append(place)
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture
+def facts(tokenizer):
+    """A clean data set of one source: nothing left out, nothing found."""
+    ids = tokenizer(TEXT, add_special_tokens=False).input_ids
+    answer = len(tokenizer(TEXT[: TEXT.index("<b>")], add_special_tokens=False).input_ids)
+    labels = [IGNORE_INDEX] * answer + ids[answer:-1] + [IGNORE_INDEX]
+    row = Conversation((Message("user", "one"), Message("assistant", "<b> two")), "rows.jsonl", 1)
+    example = Example(ids, labels, row)
+    return DataFacts(
+        title="a run",
+        report=DataReport(
+            [SourceReport("rows", "train", "openai", Tally(40))], {"train": Tally(40)}, {"train": LEDGER}
+        ),
+        files=[DataFile("rows.jsonl", "f" * 64)],
+        max_length=200,
+        checks=[check_masks("train", [example], tokenizer)],
+        examples=show_examples([example], ["rows"], tokenizer),
+        bos_token="<|im_start|>",
+        chat_template="{{ messages }}",
+        config_text="seed: 0",
+        arrangement=Arrangement("packed", 20, 0.975),
+        plan=PLAN,
+    )
+
+
+@pytest.fixture
+def dirty(facts):
+    """The same with rows left out, findings and overlaps, whose text is HTML."""
+    row = RemovedRow(f"{EVIL}.jsonl", "line 7", f"copies {EVIL}", f"begins {EVIL} \ud800")
+    report = DataReport(
+        [
+            SourceReport(
+                f"a {EVIL}", "train", EVIL, Tally(40, {"duplicate": Removals(9, [row])}), {"email": 4}
+            ),
+            SourceReport("b[red]", "train", "openai", Tally(10)),
+        ],
+        {"train": Tally(40, {"over_length": Removals(1, [row])})},
+        {"train": LEDGER},
+        [row],
+        1234,
+    )  # fmt: skip
+    return dataclasses.replace(
+        facts, title=EVIL, report=report, chat_template=EVIL, config_text=EVIL, bos_token=EVIL,
+        files=[DataFile(EVIL, "f" * 64)], epoch_examples={EVIL: 30, "b[red]": 10},
+    )  # fmt: skip
+
+
+def printed(facts, width=80):
+    console = Console(width=width, record=True, file=open("/dev/null", "w"), highlight=False)  # noqa: SIM115
+    print_facts(console, facts)
+    return console.export_text()
+
+
+def test_the_page_marks_exactly_the_learned_tokens(facts):
+    example = facts.examples[0]
+    expected = [token.position for token in example.tokens if token.label != IGNORE_INDEX]
+    page = Page(render_data_page(facts))
+    assert page.learned == expected
+    assert "".join(example.tokens[place].text for place in page.learned) == "<b> two<|im_end|>"
+
+
+def test_the_page_outlines_special_tokens(facts):
+    page = Page(render_data_page(facts))
+    tokens = facts.examples[0].tokens
+    assert [tokens[place].text for place in page.special] == [
+        "<|im_start|>", "<|im_end|>", "<|im_start|>", "<|im_end|>"
+    ]  # fmt: skip
+
+
+def test_nothing_of_the_rows_becomes_markup(dirty):
+    page = Page(render_data_page(dirty))
+    assert "script" not in page.tags
+    assert "b" not in page.tags
+    assert "".join(page.text).count(EVIL) >= 10
+
+
+def test_the_page_loads_nothing(dirty):
+    page = Page(render_data_page(dirty))
+    assert all(link.startswith(("#", "data:")) for link in page.links)
+
+
+def test_a_lone_surrogate_does_not_stop_the_page(dirty, tmp_path):
+    path = write_data_page(tmp_path / "plan.html", dirty)
+    assert "begins" in path.read_text(encoding="utf-8")
+    assert [each.name for each in tmp_path.iterdir()] == ["plan.html"]
+
+
+def test_a_clean_data_set_is_said_to_be_clean(facts):
+    text = "".join(Page(render_data_page(facts)).text)
+    assert "None: every row that was read is used." in text
+    assert "No personal data or secrets were found" in text
+    assert "No overlap" in text
+
+
+def test_what_was_not_looked_for_is_not_said_to_be_absent(facts):
+    off = dataclasses.replace(facts, privacy="off", contamination="off")
+    text = "".join(Page(render_data_page(off)).text)
+    assert "No personal data" not in text
+    assert "No overlap" not in text
+    assert text.count("not looked for") == 2
+
+
+def test_removed_rows_findings_and_overlaps_are_listed(dirty):
+    text = "".join(Page(render_data_page(dirty)).text)
+    assert "duplicate: 9" in text
+    assert "over_length: 1" in text
+    assert "1,234 training rows overlap" in text
+    assert re.search(r"email\s*4\b", text)
+
+
+def test_without_a_plan_the_page_is_about_the_data_alone(facts):
+    text = "".join(Page(render_data_page(dataclasses.replace(facts, plan=None))).text)
+    assert "39 training examples, 25% of their 4,000 tokens learned" in text
+    assert "steps" not in text.partition("What is learned")[0].partition("</style>")[2]
+    assert "memory" not in text.lower().partition("</style>")[2]
+
+
+def test_rows_that_were_never_rendered_still_make_a_page(facts):
+    bare = dataclasses.replace(
+        facts, report=dataclasses.replace(facts.report, ledgers={}), checks=[], examples=[], plan=None,
+        chat_template="", config_text="", arrangement=None,
+    )  # fmt: skip
+    text = "".join(Page(render_data_page(bare)).text)
+    assert "40 of 40 rows kept" in text
+    assert "Mask check" not in text
+    assert "mask check" not in printed(bare)
+
+
+def test_the_histogram_is_drawn_with_the_limit(facts):
+    page = render_data_page(facts)
+    svg = page[page.index("<svg") : page.index("</svg>") + 6]
+    description = ET.fromstring(svg).attrib["aria-label"]
+    assert description == (
+        "Lengths of 40 train rows from 0 to below 300 tokens, most of them (30) from 0 to below 100; "
+        "data.max_length is 200."
+    )
+    assert "data.max_length 200" in svg
+    assert "further right" not in svg
+
+
+def test_a_far_limit_does_not_squeeze_the_histogram(facts):
+    page = render_data_page(dataclasses.replace(facts, max_length=5000))
+    assert "data.max_length 5,000, further right" in page
+
+
+def test_the_middle_of_a_long_example_is_left_out(facts):
+    long = dataclasses.replace(facts.examples[0], tokens=facts.examples[0].tokens * 100)
+    page = render_data_page(dataclasses.replace(facts, examples=[long]))
+    left_out = len(long.tokens) - 1024
+    assert f"… {left_out:,} tokens …" in page
+    assert Page(page).tags.count("mark") <= 1024
+
+
+def test_sources_and_splits_are_written_as_by_hand(dirty):
+    assert data_rows.source_rows(dirty.report)[0] == (f"a {EVIL}", "train", EVIL, "40", "9 duplicate", "31")
+    assert data_rows.source_rows(dirty.report)[1][-2:] == ("none", "10")
+    assert data_rows.split_rows(dirty.report) == [
+        ("train", "40", "39", "4,000", "1,000", "25.0%", "90", "200", "1", "1", "77")
+    ]
+
+
+def test_the_plan_states_its_assumption():
+    figures = {figure.label: figure for figure in data_rows.plan_figures(PLAN)}
+    assert figures["time, estimated"].value == "about 12 min"
+    assert "30% (assumed) of this machine's 200 GFLOP/s (measured)" in figures["time, estimated"].note
+    assert figures["memory, estimated"].value == "about 3.5 GiB"
+    assert figures["memory, estimated"].note == "of 8.0 GiB free here"
+    assert figures["tokens per step"].note == "on average, 25.0% of it padding"
+
+
+def test_a_plan_that_does_not_fit_says_so():
+    figures = data_rows.plan_figures(dataclasses.replace(PLAN, free_bytes=2**30))
+    assert figures[-1].note == "of 1.0 GiB free here: more than that"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.2, "1 s"),
+        (59, "59 s"),
+        (90, "1.5 min"),
+        (750, "12 min"),
+        (5400, "1.5 h"),
+        (86400, "24 h"),
+        (864000, "10 days"),
+    ],
+)
+def test_durations_are_short(seconds, text):
+    assert data_rows.duration(seconds) == text
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_terminal_shows_the_same_facts(dirty, width):
+    text = printed(dirty, width)
+    assert all(len(line) <= width for line in text.splitlines() if EVIL not in line)
+    for part in (
+        "9 duplicate",
+        "b[red]",
+        "4,000",
+        "77",
+        "1,234 training rows",
+        "<b> two<|im_end|>",
+        "12 min",
+    ):
+        assert part in text
+
+
+def test_the_terminal_says_that_no_row_was_left_out(facts):
+    assert "left out\nno rows\n" in printed(facts)
