@@ -191,13 +191,13 @@ def test_a_damaged_checkpoint_is_noticed_and_the_best_one_taken(
 def test_a_diverged_run_stops_with_advice_and_never_becomes_best(
     compose_tiny: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = SFTModule.loss_sum
+    original = SFTModule.item_losses
 
-    def loss_sum(self: SFTModule, batch: Any) -> Any:
-        loss, num_tokens = original(self, batch)
-        return (loss * float("nan") if self.finished_steps >= 6 else loss), num_tokens
+    def item_losses(self: SFTModule, batch: Any) -> Any:
+        parts = original(self, batch)
+        return parts._replace(losses=parts.losses * float("nan")) if self.finished_steps >= 6 else parts
 
-    monkeypatch.setattr(SFTModule, "loss_sum", loss_sum)
+    monkeypatch.setattr(SFTModule, "item_losses", item_losses)
     with pytest.raises(ConfigError, match=r"loss is nan after step 8.*optim.lr=0.005. Use a lower rate"):
         train(compose_tiny(tmp_path, "run.name=nan"))
     progress = tmp_path / "train" / "nan" / "checkpoints" / "best" / "progress.json"

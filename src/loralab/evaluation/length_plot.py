@@ -8,7 +8,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from loralab.evaluation.plots import INK, RC, SERIES_1, SERIES_2, _embed
+from loralab.evaluation.plots import INK, RC, SERIES_1, SERIES_2, embed
 
 FAR = 2
 """A limit beyond so many times the longest row is left out of the drawing, which it would squeeze."""
@@ -48,7 +48,7 @@ def draw_lengths(histogram: Mapping[str, Sequence[int]], max_length: int, name: 
         axes.set_axisbelow(True)
         axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.0)
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    return _embed(buffer.getvalue(), f"lengths-{name}", describe_lengths(histogram, max_length, name))
+    return embed(buffer.getvalue(), f"lengths-{name}", describe_lengths(histogram, max_length, name))
 
 
 def describe_lengths(histogram: Mapping[str, Sequence[int]], max_length: int, name: str) -> str:

@@ -243,7 +243,7 @@ def draw_plot(spec: PlotSpec, records: Sequence[Record]) -> str:
             _draw_curve(axes, curve, finite_points(records, curve.metric))
         _finish_axes(axes, spec, records)
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    return _embed(buffer.getvalue(), spec.name, describe_plot(spec, records))
+    return embed(buffer.getvalue(), spec.name, describe_plot(spec, records))
 
 
 def _draw_curve(axes: Axes, curve: Curve, points: Sequence[Point]) -> None:
@@ -277,7 +277,7 @@ def _finish_axes(axes: Axes, spec: PlotSpec, records: Sequence[Record]) -> None:
         axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(axes.lines), borderaxespad=0.0)
 
 
-def _embed(svg: str, name: str, description: str) -> str:
+def embed(svg: str, name: str, description: str) -> str:
     """Turns a standalone SVG file into an element that can stand beside others in one HTML page."""
     svg = svg[svg.index("<svg") :].strip()
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, count=1, flags=re.DOTALL)

@@ -149,9 +149,12 @@ def resume_command(run: RunFolder) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all: under a temporary name, synced, then renamed."""
+    """Writes a file whole or not at all: under a temporary name, synced, then renamed.
+
+    Text of rows can hold lone surrogates, which UTF-8 cannot: they become `?`.
+    """
     scratch = path.with_name(f".{path.name}.tmp")
-    with scratch.open("w", encoding="utf-8") as file:
+    with scratch.open("w", encoding="utf-8", errors="replace") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

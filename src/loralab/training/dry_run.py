@@ -1,6 +1,5 @@
 """The plan of a run: what its data becomes, which steps it takes and what they cost. No weights load."""
 
-import datetime
 import math
 from dataclasses import dataclass
 
@@ -9,7 +8,7 @@ import psutil
 import torch
 from rich.console import Console
 
-from loralab.config.load import job_number, to_yaml
+from loralab.config.load import to_yaml
 from loralab.config.schema import TrainConfig
 from loralab.data.collate import PAD_MULTIPLE
 from loralab.data.layout import Layout
@@ -20,9 +19,9 @@ from loralab.evaluation.data_tables import print_facts
 from loralab.model.footprint import ModelSize, estimate_memory, measure_model
 from loralab.model.load import load_config, skeleton
 from loralab.model.throughput import EFFICIENCY, forward_flops, matmul_rate, training_flops
-from loralab.runs.folder import RunFolder, create_run, new_run_id
+from loralab.runs.folder import RunFolder
 from loralab.runs.memory import GIB, rss_gib
-from loralab.training.record import _describe
+from loralab.training.record import begin_training
 from loralab.training.setup import Setup, make_plan, prepare
 
 PAGE_NAME = "plan.html"
@@ -55,7 +54,7 @@ def plan_run(config: TrainConfig) -> RunFolder:
     """
     console = Console(highlight=False)
     setup = prepare(config)
-    run = begin_plan(config, setup)
+    run = begin_training(config, setup, "dry_run")
     console.print(f"run folder: {run.path}", soft_wrap=True)
     layout, steps = make_plan(config, setup.data)
     facts = gather_facts(
@@ -69,21 +68,6 @@ def plan_run(config: TrainConfig) -> RunFolder:
     print_facts(console, facts)
     console.print(f"plan:       {write_data_page(run.path / PAGE_NAME, facts)}", soft_wrap=True)
     console.print(f"run folder: {run.path} (dry run: nothing was trained)", soft_wrap=True)
-    return run
-
-
-def begin_plan(config: TrainConfig, setup: Setup) -> RunFolder:
-    """Makes the folder of a dry run and writes what a training run would write before its first step.
-
-    Raises:
-        ConfigError: The folder exists already or cannot be made.
-    """
-    now, job = datetime.datetime.now(), job_number()
-    run_id = config.run.name or new_run_id(f"{config.model.name}_r{config.lora.r}", now, job)
-    if config.run.name is not None and job is not None:
-        run_id = f"{run_id}_{job}"
-    run = create_run(config.run.outputs_dir, "dry_run", run_id)
-    _describe(run, config, setup, now, {"command": "train", "seed": config.seed})
     return run
 
 

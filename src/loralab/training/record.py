@@ -24,8 +24,13 @@ from loralab.runs.manifest import base_manifest
 from loralab.training.setup import Setup
 
 
-def begin_training(config: TrainConfig, setup: Setup) -> RunFolder:
-    """Makes the folder of a training run and writes everything that is known before the first step.
+def begin_training(config: TrainConfig, setup: Setup, command: str = "train") -> RunFolder:
+    """Makes the folder of a run and writes everything that is known before the first step.
+
+    Args:
+        config: The run's config.
+        setup: Its tokenizer and data.
+        command: `train` or `dry_run`: the folder below `run.outputs_dir`.
 
     Raises:
         ConfigError: The folder exists already or cannot be made.
@@ -34,9 +39,10 @@ def begin_training(config: TrainConfig, setup: Setup) -> RunFolder:
     run_id = config.run.name or new_run_id(f"{config.model.name}_r{config.lora.r}", now, job)
     if config.run.name is not None and job is not None:
         run_id = f"{run_id}_{job}"
-    run = create_run(config.run.outputs_dir, "train", run_id)
+    run = create_run(config.run.outputs_dir, command, run_id)
     _describe(run, config, setup, now, {"command": "train", "seed": config.seed})
-    update_summary(run, {"run_id": run.run_id, "status": "running", "step": 0})
+    if not config.dry_run:
+        update_summary(run, {"run_id": run.run_id, "status": "running", "step": 0})
     return run
 
 

@@ -51,17 +51,24 @@ def test_list_in_chunks_equals_the_whole(text: str, num_chars: int) -> None:
 
 
 @given(
-    text=DOCUMENTS, num_chars=CHUNK_CHARS, place=st.floats(0, 1), mark=st.sampled_from(["", *'[]{},:"\\ 1.e-\nx'])
+    text=DOCUMENTS,
+    num_chars=CHUNK_CHARS,
+    place=st.floats(0, 1),
+    mark=st.sampled_from(["", *'[]{},:"\\ 1.e-\nx']),
 )
-def test_damaged_list_is_refused_where_the_whole_is(text: str, num_chars: int, place: float, mark: str) -> None:
+def test_damaged_list_is_refused_where_the_whole_is(
+    text: str, num_chars: int, place: float, mark: str
+) -> None:
     position = round(place * (len(text) - 1))
     damaged = text[:position] + mark + text[position + 1 :]
     values, fault = read_list(cut(damaged, num_chars))
     try:
         whole = json.loads(damaged)
-    except json.JSONDecodeError:
+    except json.JSONDecodeError as error:
         assert fault.startswith(" has broken JSON at line ")
-        assert json.loads(text)[: max(0, len(values) - 2)] == values[: max(0, len(values) - 2)]
+        # Python 3.13 has a message of its own for a comma at the end of a list.
+        if damaged.lstrip().startswith("[") and "trailing comma" not in error.msg:
+            assert fault == f" has broken JSON at line {error.lineno}, column {error.colno}: {error.msg}."
     else:
         assert (values, fault) == (whole, "") if isinstance(whole, list) else fault
 
@@ -125,7 +132,7 @@ def test_text_is_forgotten_once_it_is_read() -> None:
 def test_file_in_tiny_chunks_equals_the_whole(
     num_bytes: int, write: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [{"a": "é\u2028\U0001f600", "b": [1.5, None, {"c": "\\\"\n"}]}, {}, {"a": -12e-7}]
+    rows = [{"a": "é\u2028\U0001f600", "b": [1.5, None, {"c": '\\"\n'}]}, {}, {"a": -12e-7}]
     monkeypatch.setattr(streams, "CHUNK_BYTES", num_bytes)
     for name, text in {
         "a.json": json.dumps(rows, ensure_ascii=False),

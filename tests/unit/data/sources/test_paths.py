@@ -95,7 +95,10 @@ def test_missing_file_names_a_close_one(write: Write, tmp_path: Path) -> None:
     assert fault(str(tmp_path / "trian.jsonl")) == "does not exist. Did you mean 'train.jsonl'?"
     assert fault(str(tmp_path / "zzz.json")) == "does not exist."
     nowhere = tmp_path / "none"
-    assert fault(str(nowhere / "a.json")) == f"does not exist. Its folder {str(nowhere)!r} does not exist either."
+    assert (
+        fault(str(nowhere / "a.json"))
+        == f"does not exist. Its folder {str(nowhere)!r} does not exist either."
+    )
 
 
 def test_glob_without_a_match_names_what_is_close(write: Write, tmp_path: Path) -> None:
@@ -107,14 +110,18 @@ def test_glob_without_a_match_names_what_is_close(write: Write, tmp_path: Path) 
     assert fault(str(missing / "*")) == (
         f"matches no file. {str(missing)!r} does not exist. Did you mean 'train-0.jsonl'?"
     )
-    expected = f"matches no file of a known kind, only {str(tmp_path / 'notes.txt')!r}. Allowed: .json, .jsonl,"
+    expected = (
+        f"matches no file of a known kind, only {str(tmp_path / 'notes.txt')!r}. Allowed: .json, .jsonl,"
+    )
     assert fault(str(tmp_path / "*.txt")).startswith(expected)
 
 
 def test_folder_without_a_readable_file_is_refused(write: Write, tmp_path: Path) -> None:
     write("notes.txt", "x")
     write(".hidden.jsonl", "{}")
-    assert fault(str(tmp_path)).startswith("is a folder without a file of a known kind in it. Allowed: .json,")
+    assert fault(str(tmp_path)).startswith(
+        "is a folder without a file of a known kind in it. Allowed: .json,"
+    )
 
 
 def test_link_that_leads_nowhere_is_refused(tmp_path: Path) -> None:

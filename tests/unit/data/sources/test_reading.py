@@ -14,9 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pyarrow import feather
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import feather
 
 from loralab.data.sources import READERS, BrokenRow, Row, read_rows
 from loralab.errors import DataError
