@@ -1,5 +1,6 @@
 """`loralab data`: look at rows, check them, change their form, split them, remove duplicates."""
 
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,7 +51,12 @@ def inspect(
 
     if html is not None and tokenizer is None:
         raise ConfigError("--html shows tokens: name what makes them with --tokenizer.")
-    run_inspect(_read(words), tokenizer, html, examples)
+    if html is not None and not html.parent.is_dir():
+        raise ConfigError(
+            f"--html {str(html)!r}: the folder {str(html.parent)!r} does not exist. Make it first."
+        )
+    command = "inspect" if tokenizer is None else "inspect --tokenizer"
+    run_inspect(_read(words, command), tokenizer, html, examples)
 
 
 @app.command()
@@ -61,7 +67,7 @@ def validate(
     """Converts and checks every row, and prints each fault with its file and line."""
     from loralab.cli.validating import run_validate
 
-    if run_validate(_read(words), limit):
+    if run_validate(_read(words, "validate"), limit):
         raise typer.Exit(EXIT_FAULTS)
 
 
@@ -83,7 +89,7 @@ def convert(
     if to not in FORMATS:
         known = ", ".join(FORMATS)
         raise ConfigError(f"--to {to!r} is unknown.{did_you_mean(to, FORMATS)} Allowed: {known}.")
-    request, out = _read_with_out(words, force)
+    request, out = _read_with_out(words, "convert", force)
     tally = total(write_converted(request, FORMATS[to], out, force))
     print_written(make_console(), tally, {to: (tally.kept, out)})
 
@@ -107,15 +113,17 @@ def split(
     from loralab.data.writing import kind_of
 
     kind_of(Path(f"rows.{kind.lstrip('.')}"))
-    request = _read(words, as_they_are=True)
+    request = _read(words, "split")
     targets = {part: out / f"{part}.{kind.lstrip('.')}" for part in ("train", "val", "test")}
+    if out.exists() and not out.is_dir():
+        raise DataError(f"--out {str(out)!r} is a file. Give a folder.")
     out.mkdir(parents=True, exist_ok=True)
     _check_targets(request, list(targets.values()), force)
     opened = open_all(request)
     with tempfile.TemporaryDirectory() as folder:
         gathered = gather_raw(opened, request, Path(folder))
         done = write_split(opened, request, gathered, seed, targets, force)
-    tally = total(report.tally for report in gathered.reports)
+    tally = total(gathered.tallies)
     console = make_console()
     print_written(console, tally, {part: (done.rows[part], targets[part]) for part in targets})
     print_shared(console, done.shared)
@@ -132,32 +140,38 @@ def dedup(words: WordsAndOut, force: Force = False) -> None:
     from loralab.cli.rewriting import gather_raw, keep
     from loralab.cli.tables import make_console, print_written, total
 
-    request, out = _read_with_out(words, force)
+    request, out = _read_with_out(words, "dedup", force)
     opened = open_all(request)
     with tempfile.TemporaryDirectory() as folder:
         gathered = gather_raw(opened, request, Path(folder))
         done = keep(opened, request, gathered, out, force)
-    tally = total(report.tally for report in gathered.reports)
+    tally = total(gathered.tallies)
     print_written(make_console(), tally, {"kept": (done.rows["kept"], out)})
 
 
-def _read(words: Sequence[str], as_they_are: bool = False) -> "Request":
-    from loralab.cli.request import AS_THEY_ARE, make_request, split_words
+def _read(words: Sequence[str], command: str) -> "Request":
+    from loralab.cli.request import make_request, split_words
 
     paths, options = split_words(words)
-    return make_request(paths, options, AS_THEY_ARE if as_they_are else ())
+    return _noted(make_request(paths, options, command), command)
 
 
-def _read_with_out(words: Sequence[str], force: bool) -> tuple["Request", Path]:
-    from loralab.cli.request import AS_THEY_ARE, make_request, split_words
+def _read_with_out(words: Sequence[str], command: str, force: bool) -> tuple["Request", Path]:
+    from loralab.cli.request import make_request, split_words
 
     paths, options = split_words(words)
     if len(paths) < 2:  # noqa: PLR2004
         raise ConfigError("Give at least one PATH to read, and then OUT, the file to write.")
-    request = make_request(paths[:-1], options, AS_THEY_ARE)
+    request = _noted(make_request(paths[:-1], options, command), command)
     out = Path(paths[-1])
     _check_targets(request, [out], force)
     return request, out
+
+
+def _noted(request: "Request", command: str) -> "Request":
+    for key in request.idle:
+        print(f"note: {key} changes nothing in `{command}`", file=sys.stderr)
+    return request
 
 
 def _check_targets(request: "Request", targets: Sequence[Path], force: bool) -> None:

@@ -19,7 +19,6 @@ from loralab.data.formats.detection import NUM_PROBED_ROWS, explain_detection
 from loralab.data.formats.registry import FORMATS, Format
 from loralab.data.intake import INVALID, PREFERENCE_FORMS, UNREADABLE, Intake, RawRow, open_source
 from loralab.data.records import Record
-from loralab.data.report import SourceReport
 from loralab.data.serialization import record_from_json
 from loralab.data.source import Source
 from loralab.data.sources import Row, json_type
@@ -66,6 +65,18 @@ class FieldCount:
 
 
 @dataclass
+class SourceAccount:
+    """What became of the rows of one source."""
+
+    tally: Tally = field(default_factory=Tally)
+    """Rows read, and the ones left out by each check."""
+    private: Counter[str] = field(default_factory=Counter)
+    """Findings of personal data by kind."""
+    fields: dict[str, FieldCount] = field(default_factory=dict)
+    """The fields of the raw rows."""
+
+
+@dataclass
 class Gathered:
     """Every row that passed, and what became of the others."""
 
@@ -73,15 +84,13 @@ class Gathered:
     """The rows that passed all checks but the one for near duplicates."""
     alive: NDArray[np.int64]
     """The numbers of the rows that stay."""
-    reports: list[SourceReport]
+    accounts: list[SourceAccount]
     """What became of the rows of each source."""
-    fields: list[dict[str, FieldCount]]
-    """The fields of the raw rows of each source."""
 
     @property
-    def num_read(self) -> int:
-        """Rows read."""
-        return sum(report.tally.rows for report in self.reports)
+    def tallies(self) -> list[Tally]:
+        """The count of each source."""
+        return [account.tally for account in self.accounts]
 
 
 def open_all(request: Request) -> list[Opened]:
@@ -173,15 +182,13 @@ def gather(opened: Sequence[Opened], config: DataConfig, folder: Path, must_answ
     writer, duplicates = CorpusWriter(folder / "corpus.arrow"), ExactDuplicates()
     units: dict[str, str] = {}
     numbers = array("q")  # of the kept rows, for each row that was compared
-    reports, fields, num_kept = [], [], 0
+    accounts, num_kept = [SourceAccount() for _ in opened], 0
     for number, each in enumerate(opened):
-        seen: dict[str, FieldCount] = {}
-        report = SourceReport(each.source.name, each.source.part, each.form_name, Tally())
-        rows = _watch(each.rows, seen, units)
+        account = accounts[number]
+        rows = _watch(each.rows, account.fields, units)
         for result in work_through(make_intake(each, config, must_answer), rows, config.num_workers):
-            report.tally.add(result.tally)
-            for kind, count in result.private.items():
-                report.private[kind] = report.private.get(kind, 0) + count
+            account.tally.add(result.tally)
+            account.private.update(result.private)
             for row in result.kept:
                 first = duplicates.add(row.key) if config.dedup.exact else None
                 if first is not None:
@@ -189,18 +196,16 @@ def gather(opened: Sequence[Opened], config: DataConfig, folder: Path, must_answ
                     file, _, place = writer.place(numbers[first]).rpartition(" row ")
                     reason = f"the same as {file} {units[file]} {place}"
                     record = record_from_json(row.record, row.file, row.row)
-                    report.tally.remove(DUPLICATE, _removed(record, reason, units))
+                    account.tally.remove(DUPLICATE, _removed(record, reason, units))
                     continue
                 numbers.append(num_kept)
                 num_kept += 1
                 writer.append(row.record, row.key, number, (row.file, row.row), row.value)
-        reports.append(report)
-        fields.append(seen)
     corpus = writer.close()
     alive = np.arange(len(corpus), dtype=np.int64)
     if config.dedup.near != "off":
-        alive = _drop_near_duplicates(corpus, config, reports, units)
-    return Gathered(corpus, alive, reports, fields)
+        alive = _drop_near_duplicates(corpus, config, accounts, units)
+    return Gathered(corpus, alive, accounts)
 
 
 def refuse_faults(tallies: Iterable[Tally], on_error: str) -> None:
@@ -250,7 +255,7 @@ def _watch(rows: Iterator[RawRow], seen: dict[str, FieldCount], units: dict[str,
 
 
 def _drop_near_duplicates(
-    corpus: Corpus, config: DataConfig, reports: Sequence[SourceReport], units: Mapping[str, str]
+    corpus: Corpus, config: DataConfig, accounts: Sequence[SourceAccount], units: Mapping[str, str]
 ) -> NDArray[np.int64]:
     from loralab.data.cleaning import find_near_duplicates  # here, because it imports torch
 
@@ -259,5 +264,5 @@ def _drop_near_duplicates(
     for number, first in found.items():
         record, other = corpus.records(np.array([number, first]))
         reason = f"nearly the same as {other.source} {units[other.source]} {other.row}"
-        reports[corpus.sources[number]].tally.remove(NEAR_DUPLICATE, _removed(record, reason, units))
+        accounts[corpus.sources[number]].tally.remove(NEAR_DUPLICATE, _removed(record, reason, units))
     return numbers[~np.isin(numbers, np.fromiter(found, np.int64, len(found)))]

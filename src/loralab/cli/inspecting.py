@@ -9,7 +9,7 @@ from loralab.cli.gathering import Gathered, Opened, gather, open_all
 from loralab.cli.profile import make_profile
 from loralab.cli.request import Request
 from loralab.cli.tables import (
-    account,
+    balance,
     make_console,
     print_fields,
     print_findings,
@@ -34,26 +34,31 @@ def run_inspect(request: Request, tokenizer: str | None, html: Path | None, num_
         num_examples: Examples to print.
     """
     opened = open_all(request)
+    loaded = None
+    if tokenizer is not None:
+        # It logs while it is imported; no kernel of it is used here.
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+        from loralab.cli.tokens import open_tokenizer  # here, because it imports torch
+
+        loaded = open_tokenizer(tokenizer, request.config.chat_template)
     console = make_console()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         gathered = gather(opened, request.config, folder, must_answer=True)
         _print_rows(console, opened, gathered, request)
-        if tokenizer is not None and len(gathered.alive):
-            # It logs while it is imported; no kernel of it is used here.
-            logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-            from loralab.cli.token_report import report_tokens  # here, because it imports torch
+        if loaded is not None and len(gathered.alive):
+            from loralab.cli.token_report import report_tokens
 
-            report_tokens(console, (opened, gathered, request.config), tokenizer, html, num_examples, folder)
+            report_tokens(console, (opened, gathered, request.config), loaded, html, num_examples, folder)
 
 
 def _print_rows(console: "Console", opened: list[Opened], gathered: Gathered, request: Request) -> None:
-    for each, report, fields in zip(opened, gathered.reports, gathered.fields, strict=True):
-        print_source(console, each, report.tally)
-        print_fields(console, fields, report.tally.rows)
-    whole = total(report.tally for report in gathered.reports)
+    for each, account in zip(opened, gathered.accounts, strict=True):
+        print_source(console, each, account.tally)
+        print_fields(console, account.fields, account.tally.rows)
+    whole = total(gathered.tallies)
     if len(opened) > 1:
-        say(console, f"all rows: {account(whole)}", "bold")
+        say(console, f"all rows: {balance(whole)}", "bold")
     print_removed(console, whole)
     print_findings(console, gathered, request.config)
     print_profile(console, make_profile(gathered.corpus, gathered.alive))

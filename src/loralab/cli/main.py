@@ -53,10 +53,14 @@ def main() -> None:
             app(prog_name="loralab")
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read the output has left; the interpreter must not find out once more at its end.
+    except OSError as error:
+        # The interpreter must not find out once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_BROKEN_PIPE)
+        if isinstance(error, BrokenPipeError):
+            # Whoever read the output has left, such as `head`.
+            sys.exit(EXIT_BROKEN_PIPE)
+        print(f"error: the output cannot be written: {error.strerror}", file=sys.stderr)
+        sys.exit(EXIT_USER)
 
 
 def _fail(message: str, code: int) -> None:

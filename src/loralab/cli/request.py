@@ -21,6 +21,20 @@ AS_THEY_ARE = (
     "privacy.action=off",
 )
 """Options of the commands that write rows: only what the user asks for is left out or changed."""
+READING = (
+    "format", "columns", "prompt_template", "encoding", "max_examples", "num_workers", "quality", "privacy",
+)  # fmt: skip
+TOKENS = ("supervise", "chat_template", "max_length", "over_length", "max_dropped", "preference")
+TOKEN_LIMITS = ("quality.min_tokens", "quality.max_tokens")
+EFFECTIVE: dict[str, tuple[str, ...]] = {
+    "inspect": (*READING, "dedup"),
+    "inspect --tokenizer": (*READING, "dedup", *TOKENS),
+    "validate": READING,
+    "convert": (*READING, "on_error"),
+    "split": (*READING, "on_error", "dedup", "split", "val_fraction", "test_fraction"),
+    "dedup": (*READING, "on_error", "dedup"),
+}
+"""The options, or groups of them, that change what a command does."""
 YAML_BOOLEANS = {"on", "off", "yes", "no"}
 """Words that YAML 1.1 takes for true or false; Hydra, which reads these options for train.py, does not."""
 KEY = "PATH"
@@ -35,6 +49,8 @@ class Request:
     """One for each path."""
     config: DataConfig
     """The options."""
+    idle: tuple[str, ...] = ()
+    """The options given that change nothing here."""
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -52,27 +68,34 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return paths, options
 
 
-def make_request(paths: Sequence[str], options: Sequence[str], defaults: Sequence[str] = ()) -> Request:
+def make_request(paths: Sequence[str], options: Sequence[str], command: str) -> Request:
     """Checks the options and describes the sources.
 
     Args:
         paths: Files, folders, globs or `hub:owner/name`.
         options: Words KEY=VALUE as the user typed them.
-        defaults: Words that the user's go before.
+        command: A key of `EFFECTIVE`.
 
     Raises:
         ConfigError: There is no path, or an option is wrong.
     """
     if not paths:
         raise ConfigError("PATH is missing. Give a file, a folder, a glob or hub:owner/name.")
-    for option in options:
-        key = option.removeprefix("data.").partition("=")[0]
+    keys = [option.removeprefix("data.").partition("=")[0] for option in options]
+    for key, option in zip(keys, options, strict=True):
         if key in PLACES:
             raise ConfigError(f"{option}: name the rows as PATH, without a key.")
+    defaults = () if command.partition(" ")[0] in ("inspect", "validate") else AS_THEY_ARE
     config = load_data(["path=PATH", *map(_as_hydra_reads, [*defaults, *options])])
     config.path, config.sources = None, [SourceConfig(path=path) for path in paths]
     sources = tuple(dataclasses.replace(source, key=KEY) for source in list_sources(config))
-    return Request(sources, config)
+    return Request(sources, config, tuple(key for key in keys if not _has_effect(key, command)))
+
+
+def _has_effect(key: str, command: str) -> bool:
+    if key in TOKEN_LIMITS and "supervise" not in EFFECTIVE[command]:
+        return False
+    return key in EFFECTIVE[command] or key.partition(".")[0] in EFFECTIVE[command]
 
 
 def _as_hydra_reads(option: str) -> str:

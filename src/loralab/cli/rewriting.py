@@ -45,9 +45,9 @@ def gather_raw(opened: Sequence[Opened], request: Request, folder: Path) -> Gath
                 f"{other.form_name}. Bring them into one form with `loralab data convert`."
             )
     gathered = gather(opened, request.config, folder, must_answer=False)
-    refuse_faults([report.tally for report in gathered.reports], request.config.on_error)
+    refuse_faults(gathered.tallies, request.config.on_error)
     if not len(gathered.alive):
-        raise nothing_left([report.tally for report in gathered.reports])
+        raise nothing_left(gathered.tallies)
     return gathered
 
 

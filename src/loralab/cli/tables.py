@@ -1,5 +1,6 @@
 """What the data commands print."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -49,6 +50,12 @@ def make_table(*columns: str, title: str = "") -> Table:
     return table
 
 
+def show_table(console: Console, table: Table) -> None:
+    """Prints a table and an empty line."""
+    console.print(table)
+    console.print()
+
+
 def cells(*values: str) -> list[Text]:
     """Cells that show text as it is."""
     return [Text(visible(value)) for value in values]
@@ -63,10 +70,16 @@ def print_source(console: Console, opened: Opened, tally: Tally) -> None:
         say(console, f"  file   {file}")
     if len(files) > SHOWN_FILES:
         say(console, f"         and {len(files) - SHOWN_FILES} more files")
-    say(console, f"  rows   {account(tally)}")
+    say(console, f"  rows   {balance(tally)}")
+    console.print()
 
 
-def account(tally: Tally) -> str:
+def plural(count: int, what: str) -> str:
+    """Returns a number with its noun, such as `1 row`."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
+def balance(tally: Tally) -> str:
     """Says where all rows of a tally are: rows read are rows kept and rows left out."""
     return f"{tally.rows:,} read = {tally.kept:,} kept + {tally.num_removed:,} left out"
 
@@ -87,7 +100,7 @@ def print_removed(console: Console, tally: Tally) -> None:
     for check, removals in tally.removed.items():
         shown = [_describe(row) for row in removals.examples[:MOST_ROWS_OF_A_CHECK]]
         table.add_row(*cells(check, f"{removals.count:,}", "\n".join(shown)))
-    console.print(table)
+    show_table(console, table)
 
 
 def print_fields(console: Console, fields: Mapping[str, FieldCount], num_rows: int) -> None:
@@ -101,7 +114,7 @@ def print_fields(console: Console, fields: Mapping[str, FieldCount], num_rows: i
         table.add_row(*cells(name, share, types if len(count.types) > 1 else next(iter(count.types))))
     if len(fields) > SHOWN_FIELDS:
         table.add_row(*cells(f"and {len(fields) - SHOWN_FIELDS} more", "", ""))
-    console.print(table)
+    show_table(console, table)
 
 
 def print_profile(console: Console, profile: Profile) -> None:
@@ -110,30 +123,29 @@ def print_profile(console: Console, profile: Profile) -> None:
         return
     turns = _listed(profile.roles.most_common())
     say(console, f"turns  {turns}")
-    shown = [(f"{n} turn{'s' if n > 1 else ''}", rows) for n, rows in sorted(profile.turns.items())]
-    more = sum(rows for _, rows in shown[SHOWN_TURN_COUNTS:])
-    counts = shown[:SHOWN_TURN_COUNTS] + ([(f"{max(profile.turns)} turns or fewer", more)] if more else [])
-    say(console, f"rows   {_listed(counts)}")
+    counts = sorted(profile.turns.items())
+    shown = [(f"of {plural(turns, 'turn')}", rows) for turns, rows in counts[:SHOWN_TURN_COUNTS]]
+    if more := sum(rows for _, rows in counts[SHOWN_TURN_COUNTS:]):
+        shown.append((f"of {counts[SHOWN_TURN_COUNTS][0]} to {counts[-1][0]} turns", more))
+    say(console, f"rows   {_listed(shown)}")
     if parts := [(name, rows) for name, rows in profile.parts.items() if rows]:
         say(console, f"with   {_listed(parts)}")
+    console.print()
     table = make_table("characters", ">min", ">median", ">p95", ">max")
     for name, lengths in profile.chars.items():
         table.add_row(*cells(name, *spread_cells(spread(lengths))))
-    console.print(table)
+    show_table(console, table)
 
 
 def print_findings(console: Console, gathered: Gathered, config: DataConfig) -> None:
     """Prints duplicates and personal data."""
-    removed = total(report.tally for report in gathered.reports).removed
+    removed = total(gathered.tallies).removed
     exact, near = (removed[name].count if name in removed else 0 for name in ("duplicate", "near_duplicate"))
     say(console, f"exact duplicates  {f'{exact:,}' if config.dedup.exact else 'not looked for'}")
     looked = config.dedup.near != "off"
     by = f"{near:,} by {config.dedup.near}, from a similarity of {config.dedup.threshold:g}"
     say(console, f"near duplicates   {by if looked else 'not looked for: dedup.near=prompt or conversation'}")
-    private: dict[str, int] = {}
-    for report in gathered.reports:
-        for kind, count in report.private.items():
-            private[kind] = private.get(kind, 0) + count
+    private = sum((account.private for account in gathered.accounts), Counter[str]())
     action = config.privacy.action
     found = _listed(private.items()) if private else "none found"
     say(console, f"personal data     {'not looked for' if action == 'off' else f'{found} ({action})'}")
@@ -159,8 +171,8 @@ def print_written(console: Console, tally: Tally, files: Mapping[str, tuple[int,
     print_removed(console, tally)
     width = max(map(len, files))
     for name, (num_rows, path) in files.items():
-        say(console, f"{name:<{width}}  {num_rows:,} rows  {path}")
-    say(console, f"rows: {account(tally)}; {sum(rows for rows, _ in files.values()):,} written")
+        say(console, f"{name:<{width}}  {plural(num_rows, 'row')}  {path}")
+    say(console, f"rows: {balance(tally)}; {sum(rows for rows, _ in files.values()):,} written")
 
 
 def print_shared(console: Console, shared: Mapping[tuple[str, str], int]) -> None:

@@ -1,6 +1,6 @@
 """What `inspect --tokenizer` prints and writes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -10,13 +10,14 @@ from transformers import PreTrainedTokenizerBase
 
 from loralab.cli.gathering import Gathered, Opened
 from loralab.cli.profile import spread
-from loralab.cli.tables import cells, make_table, print_removed, say, spread_cells, visible
-from loralab.cli.tokens import TokenAccount, count_tokens, open_tokenizer
+from loralab.cli.tables import cells, make_table, print_removed, say, show_table, spread_cells, visible
+from loralab.cli.tokens import TokenAccount, count_tokens
 from loralab.config.data import DataConfig
-from loralab.data.intake import source_files
-from loralab.data.report import DataFile, DataReport
+from loralab.data.intake import check_purpose, source_files
+from loralab.data.report import DataFile, DataReport, SourceReport
 from loralab.data.sources import hash_file
 from loralab.data.tally import Tally
+from loralab.errors import DataError
 from loralab.evaluation.data_facts import DataFacts, check_masks, show_examples
 from loralab.evaluation.data_page import write_data_page
 from loralab.evaluation.token_view import TokenBox, as_terminal_text, clip_tokens
@@ -30,22 +31,26 @@ Inspected = tuple[Sequence[Opened], Gathered, DataConfig]
 
 
 def report_tokens(
-    console: Console, inspected: Inspected, name: str, html: Path | None, num_examples: int, folder: Path
+    console: Console,
+    inspected: Inspected,
+    tokenizer: PreTrainedTokenizerBase,
+    html: Path | None,
+    num_examples: int,
+    folder: Path,
 ) -> None:
     """Prints lengths, what is learned, what training would refuse, and examples; writes the page.
 
     Args:
         console: Where to print.
         inspected: The sources, their rows and the options.
-        name: The tokenizer.
+        tokenizer: With its chat template.
         html: The page to write.
         num_examples: Examples to print.
         folder: Where the working store lies.
     """
     opened, gathered, config = inspected
-    tokenizer = open_tokenizer(name, config.chat_template)
     counted = count_tokens(gathered.corpus, gathered.alive, tokenizer, config, folder)
-    _print_account(console, counted, config)
+    _print_account(console, counted, config, [*_unfit(opened, config), *counted.refusals])
     names = [each.source.name for each in opened]
     for shown in show_examples(counted.store[:num_examples], names, tokenizer):
         console.print(Rule(Text(f"{shown.place}: {shown.num_learned} of {len(shown.tokens)} tokens learned")))
@@ -55,7 +60,18 @@ def report_tokens(
         say(console, f"page: {html}")
 
 
-def _print_account(console: Console, counted: TokenAccount, config: DataConfig) -> None:
+def _unfit(opened: Sequence[Opened], config: DataConfig) -> Iterator[str]:
+    """Says which sources have rows of a form that fine-tuning on answers does not take."""
+    for each in opened:
+        try:
+            check_purpose(each.source, each.form, config.preference)
+        except DataError as error:
+            yield str(error)
+
+
+def _print_account(
+    console: Console, counted: TokenAccount, config: DataConfig, refusals: Sequence[str]
+) -> None:
     ledger = counted.ledger
     console.print()
     say(console, "as the model sees them", "bold")
@@ -67,7 +83,7 @@ def _print_account(console: Console, counted: TokenAccount, config: DataConfig) 
         table.add_row(*cells("row", *spread_cells(spread(counted.lengths))))
         if len(counted.store):
             table.add_row(*cells("learned", *spread_cells(spread(counted.store.supervised.tolist()))))
-        console.print(table)
+        show_table(console, table)
     share = ledger.supervised_tokens / ledger.tokens if ledger.tokens else 0.0
     learned = f"{ledger.supervised_tokens:,} of {ledger.tokens:,} tokens ({share:.1%})"
     say(console, f"learned  {learned}, supervise={config.supervise}")
@@ -76,9 +92,9 @@ def _print_account(console: Console, counted: TokenAccount, config: DataConfig) 
     lost = f"{effect}, {ledger.supervised_tokens_lost:,} tokens to learn lost"
     limit = f"max_length={config.max_length}, over_length={config.over_length}"
     say(console, f"length   {over:,} of {len(counted.lengths):,} rows are too long ({limit}): {lost}")
-    for refusal in counted.refusals:
+    for refusal in refusals:
         say(console, f"training would not start: {refusal}", "red")
-    if not counted.refusals:
+    if not refusals:
         say(
             console,
             "checks   every example learns, ends with its stop token and has one BOS at most",
@@ -112,7 +128,12 @@ def _facts(inspected: Inspected, counted: TokenAccount, tokenizer: PreTrainedTok
     return DataFacts(
         title=", ".join(names),
         report=DataReport(
-            gathered.reports, {"train": Tally(counted.rows, counted.tally.removed)}, {"train": counted.ledger}
+            [
+                SourceReport(each.source.name, "train", each.form_name, account.tally, dict(account.private))
+                for each, account in zip(opened, gathered.accounts, strict=True)
+            ],
+            {"train": Tally(counted.rows, counted.tally.removed)},
+            {"train": counted.ledger},
         ),
         files=files,
         max_length=config.max_length,

@@ -155,8 +155,9 @@ def _open_folder(folder: Path) -> PreTrainedTokenizerBase:
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder))
     except (OSError, ValueError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"--tokenizer {str(folder)!r} holds no tokenizer that loads: {reason}") from error
+        raise ModelError(
+            f"--tokenizer {str(folder)!r} holds no tokenizer that loads; tokenizer.json is needed."
+        ) from error
     if not tokenizer.is_fast:
         raise ModelError(f"--tokenizer {str(folder)!r} has no tokenizer.json, which label spans need.")
     return tokenizer

@@ -2,9 +2,10 @@
 
 from loralab.cli.gathering import make_intake, open_one, work_through
 from loralab.cli.request import Request
-from loralab.cli.tables import make_console, say
+from loralab.cli.tables import make_console, plural, say
 from loralab.data.intake import INVALID, UNREADABLE, Intake, RawRow
 from loralab.data.tally import RemovedRow
+from loralab.errors import DataError
 
 
 class Validator:
@@ -24,34 +25,39 @@ class Validator:
 
 
 def run_validate(request: Request, limit: int) -> int:
-    """Prints the faults of all rows, and returns how many there are.
+    """Prints the faults of all rows and files, and returns how many there are.
 
     Args:
         request: The rows and the checks.
         limit: Most faults that are printed.
-
-    Raises:
-        DataError: A file cannot be read, or no single form fits its rows.
     """
     console, faulty = make_console(), 0
     for source in request.sources:
-        opened = open_one(source, request.config.max_examples)
-        validator = Validator(make_intake(opened, request.config, must_answer=True))
-        num_rows, found = 0, 0
-        for count, faults in work_through(validator, opened.rows, request.config.num_workers):
-            num_rows += count
-            for number, (check, row) in enumerate(faults, start=faulty + found + 1):
-                if number <= limit:
+        form, num_rows, found = "", 0, 0
+        try:
+            opened = open_one(source, request.config.max_examples)
+            form = f" ({opened.form_name})"
+            validator = Validator(make_intake(opened, request.config, must_answer=True))
+            for count, faults in work_through(validator, opened.rows, request.config.num_workers):
+                num_rows += count
+                for check, row in faults[: max(0, limit - faulty - found)]:
                     what = "" if check in (UNREADABLE, INVALID) else f"{check}: "
                     say(console, f"{row.file} {row.place}: {what}{row.reason}")
-            found += len(faults)
+                found += len(faults)
+        except DataError as error:
+            say(console, str(error))
+            found, num_broken = found + 1, 1
+        else:
+            num_broken = 0
         name = f"{source.path}: " if len(request.sources) > 1 else ""
         if found:
-            parts = f"{num_rows - found:,} valid + {found:,} with faults"
-            say(console, f"{name}{num_rows:,} rows = {parts} ({opened.form_name})")
+            valid = num_rows - found + num_broken
+            parts = f"{valid:,} valid + {found - num_broken:,} with faults"
+            ending = "; the rest cannot be read" if num_broken else ""
+            say(console, f"{name}{plural(num_rows, 'row')} = {parts}{form}{ending}")
         else:
-            say(console, f"{name}{num_rows:,} rows, all valid ({opened.form_name})")
+            say(console, f"{name}{plural(num_rows, 'row')}, all valid{form}")
         faulty += found
     if faulty > limit:
-        say(console, f"{faulty - limit:,} more faults are not shown: --limit {faulty}")
+        say(console, f"{plural(faulty - limit, 'more fault')} not shown: use --limit {faulty}")
     return faulty

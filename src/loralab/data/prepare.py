@@ -91,8 +91,8 @@ def prepare_data(config: DataConfig, tokenizer: PreTrainedTokenizerBase, seed: i
 def _pin(source: Source) -> list[DataFile]:
     if is_hub(source.path):
         name = source.path.partition(":")[2]
-        return [DataFile(source.path, hub_revision(name, source.revision))]
-    return [DataFile(str(path), hash_file(path)) for path in source_files(source)]
+        return [DataFile(source.path, hub_revision(name, source.revision, source.key))]
+    return [DataFile(str(path), hash_file(path, source.key)) for path in source_files(source)]
 
 
 def _build(

@@ -1,6 +1,9 @@
 """Work on chunks in several processes, in order and with bounded memory."""
 
+import gc
+import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import Any, TypeVar
@@ -35,7 +38,17 @@ def map_chunks(
         chunks: Read lazily, a few at a time.
         num_workers: Processes; None takes the cores of this process, 0 or 1 none but this one.
     """
-    rest = iter(chunks)
+    # Rows make millions of short-lived objects; each full collection would walk all loaded libraries too.
+    gc.freeze()
+    try:
+        yield from _map(function, iter(chunks), num_workers)
+    finally:
+        gc.unfreeze()
+
+
+def _map(
+    function: Callable[[Chunk], Result], rest: Iterator[Chunk], num_workers: int | None
+) -> Iterator[Result]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = cores if num_workers is None else num_workers
     if workers <= 1:
@@ -52,6 +65,7 @@ def map_chunks(
             num_workers=workers,
             collate_fn=_unchanged,
             worker_init_fn=_become_worker,
+            multiprocessing_context=_start_method(),
             # Its own generator: an iterator otherwise draws its seed from the global one.
             generator=torch.Generator(),
         )
@@ -62,6 +76,12 @@ def chunked(rows: Iterable[Chunk], size: int) -> Iterator[list[Chunk]]:
     stream = iter(rows)
     while chunk := list(islice(stream, size)):
         yield chunk
+
+
+def _start_method() -> str:
+    """A fork starts at once with all that is loaded; macOS, whose libraries do not survive one, spawns."""
+    can_fork = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
+    return "fork" if can_fork else "spawn"
 
 
 def _unchanged(result: Any) -> Any:

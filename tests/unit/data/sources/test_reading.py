@@ -258,12 +258,12 @@ BROKEN_ROWS: dict[str, tuple[str, str | bytes, list[Any]]] = {
     ),
     "quote never closed": (
         "a.csv",
-        'a,b\n1,2\n"3,4\n5,6\n7,8\n',
+        'a,b\n1,2\n"3,4\n5,6\n7\n',
         [
             {"a": "1", "b": "2"},
             ("line 3", "a quoted field is never closed; a quote inside quotes is written twice"),
             {"a": "5", "b": "6"},
-            {"a": "7", "b": "8"},
+            ("line 5", "1 field where the header names 2"),
         ],
     ),
     "text after a quote": (
@@ -364,6 +364,12 @@ BROKEN_FILES: dict[str, tuple[str, str | bytes, list[Any], str]] = {
     "no list": (
         "a.json",
         '{\n"a": 1}',
+        [],
+        "holds an object without a list of objects in it; a list of objects is needed.",
+    ),
+    "list replaced by a later member": (
+        "a.json",
+        '{\n"a": [{"n": 1}], "a": 1}',
         [],
         "holds an object without a list of objects in it; a list of objects is needed.",
     ),
