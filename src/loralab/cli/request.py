@@ -24,7 +24,7 @@ AS_THEY_ARE = (
 READING = (
     "format", "columns", "prompt_template", "encoding", "max_examples", "num_workers", "quality", "privacy",
 )  # fmt: skip
-TOKENS = ("supervise", "chat_template", "max_length", "over_length", "max_dropped", "preference")
+TOKENS = ("supervise", "chat_template", "max_length", "over_length", "max_dropped", "preference", "on_error")
 TOKEN_LIMITS = ("quality.min_tokens", "quality.max_tokens")
 EFFECTIVE: dict[str, tuple[str, ...]] = {
     "inspect": (*READING, "dedup"),
@@ -86,7 +86,11 @@ def make_request(paths: Sequence[str], options: Sequence[str], command: str) -> 
         if key in PLACES:
             raise ConfigError(f"{option}: name the rows as PATH, without a key.")
     defaults = () if command.partition(" ")[0] in ("inspect", "validate") else AS_THEY_ARE
-    config = load_data(["path=PATH", *map(_as_hydra_reads, [*defaults, *options])])
+    unseen = ["path=PATH", *map(_as_hydra_reads, defaults)]
+    try:
+        config = load_data([*unseen, *map(_as_hydra_reads, options)])
+    except ConfigError as error:
+        raise ConfigError(str(error).removeprefix(f"{' '.join(unseen)} ")) from None
     config.path, config.sources = None, [SourceConfig(path=path) for path in paths]
     sources = tuple(dataclasses.replace(source, key=KEY) for source in list_sources(config))
     return Request(sources, config, tuple(key for key in keys if not _has_effect(key, command)))

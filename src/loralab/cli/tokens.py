@@ -1,5 +1,6 @@
 """Rows as a model would see them: tokens, what is learned of them, and what training would refuse."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from loralab.config.data import DataConfig
 from loralab.config.schema import ModelConfig
 from loralab.data.chat_templates import set_chat_template
 from loralab.data.corpus import Corpus
-from loralab.data.encoding import ExampleMaker
+from loralab.data.encoding import UNRENDERED, ExampleMaker
 from loralab.data.gate import Ledger, LengthCount, check_lengths, check_supervision, make_ledger
 from loralab.data.intake import to_supervised
 from loralab.data.records import LabelledConversation, Record
@@ -117,7 +118,7 @@ def count_tokens(
         store=store,
         ledger=make_ledger(count, store.lengths, store.supervised),
         lengths=count.lengths,
-        refusals=_refusals(faults, count, len(store), config),
+        refusals=[*_unrendered(tally, config.on_error), *_refusals(faults, count, len(store), config)],
     )
 
 
@@ -135,11 +136,19 @@ def _has_answer(record: Record) -> bool:
     return not is_bad and not is_prompt_only(record)
 
 
+def _unrendered(tally: Tally, on_error: str) -> Iterator[str]:
+    removals = tally.removed.get(UNRENDERED)
+    if removals is not None and on_error == "raise":
+        first = removals.examples[0]
+        more = f" (and {removals.count - 1:,} more rows)" if removals.count > 1 else ""
+        yield f"{first.file} {first.place}: {first.reason}{more}"
+
+
 def _refusals(
     faults: dict[str, list[str]], count: LengthCount, num_examples: int, config: DataConfig
 ) -> list[str]:
     max_dropped = 0.0 if config.over_length == "raise" else config.max_dropped
-    messages = []
+    messages = [] if num_examples or count.lengths else ["no row gives an example"]
     try:
         check_supervision(faults, num_examples, "inspected")
     except DataError as error:

@@ -1,17 +1,16 @@
-"""What compares rows with each other: near duplicates and overlap with held-out rows."""
+"""What compares rows with each other: near duplicates, and the rows that must not be trained on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loralab.config.data import ContaminationConfig, DedupConfig
-from loralab.data.contamination import Overlap, OverlapIndex
+from loralab.config.data import DataConfig, DedupConfig
+from loralab.data.contamination import OverlapIndex
 from loralab.data.corpus import Corpus
 from loralab.data.dedup import conversation_text, near_duplicate_clusters, prompt_text
 from loralab.data.records import Record
 from loralab.data.tally import RemovedRow, excerpt
-from loralab.data.workers import chunked, map_chunks
 
 CHUNK = 512
 Numbers = NDArray[np.int64]
@@ -33,32 +32,33 @@ def find_near_duplicates(corpus: Corpus, numbers: Numbers, config: DedupConfig) 
     }
 
 
-class OverlapFinder:
-    """Finds training rows that overlap with held-out or benchmark rows."""
+def build_overlap_index(
+    corpus: Corpus,
+    held_out: Mapping[str, Numbers],
+    benchmarks: Mapping[str, Iterable[Record]],
+    config: DataConfig,
+) -> OverlapIndex | None:
+    """Indexes the rows that must not be trained on; None where nobody asks for overlap.
 
-    def __init__(self, corpus: Corpus, config: ContaminationConfig, num_perm: int) -> None:
-        """Starts with nothing to overlap with."""
-        self.corpus = corpus
-        self.index = OverlapIndex(config.ngram, config.near, num_perm)
-
-    def add(self, records: Iterator[Record], what: str) -> None:
-        """Adds rows that must not be trained on, named such as `test`."""
+    Args:
+        corpus: All rows.
+        held_out: The numbers of the rows of validation and test.
+        benchmarks: The rows of each benchmark file.
+        config: What counts as overlap.
+    """
+    options = config.contamination
+    if options.action == "off":
+        return None
+    index = OverlapIndex(options.ngram, options.near, config.dedup.num_perm)
+    for part, numbers in held_out.items():
+        for record in stream_records(corpus, numbers):
+            index.add(record, f"{part} row {record.row}")
+    for path, records in benchmarks.items():
         for record in records:
-            self.index.add(record, f"{what} row {record.row}")
-
-    def __call__(self, numbers: Sequence[int]) -> list[tuple[int, Overlap]]:
-        """Returns the rows of a chunk that overlap."""
-        chosen = np.array(numbers, np.int64)
-        pairs = zip(numbers, self.corpus.records(chosen), strict=True)
-        return [(number, found) for number, record in pairs if (found := self.index.find(record))]
-
-
-def find_overlaps(finder: OverlapFinder, numbers: Numbers, num_workers: int | None) -> dict[int, Overlap]:
-    """Returns the overlap of each training row that has one, by the row's number."""
+            index.add(record, f"{path} row {record.row}")
     # Once here, not in every worker.
-    finder.index.freeze()
-    chunks = chunked((int(number) for number in numbers), CHUNK)
-    return {number: overlap for found in map_chunks(finder, chunks, num_workers) for number, overlap in found}
+    index.freeze()
+    return index
 
 
 def removed_row(corpus: Corpus, number: int, reason: str) -> RemovedRow:

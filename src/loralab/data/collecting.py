@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -10,13 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loralab.config.data import DataConfig
-from loralab.data.cleaning import (
-    OverlapFinder,
-    find_near_duplicates,
-    find_overlaps,
-    removed_row,
-    stream_records,
-)
+from loralab.data.cleaning import build_overlap_index, find_near_duplicates, removed_row
+from loralab.data.contamination import OverlapIndex
 from loralab.data.corpus import Corpus, CorpusWriter
 from loralab.data.dedup import ExactDuplicates
 from loralab.data.holdout import hold_out
@@ -25,7 +20,7 @@ from loralab.data.records import Record
 from loralab.data.report import SourceReport
 from loralab.data.serialization import record_from_json
 from loralab.data.source import PARTS, Source
-from loralab.data.tally import SHOWN_EXAMPLES, RemovedRow, Tally, excerpt
+from loralab.data.tally import RemovedRow, Tally, excerpt
 from loralab.data.workers import chunked, map_chunks
 from loralab.errors import DataError
 
@@ -44,10 +39,8 @@ class Collected:
     """What became of the rows of each source."""
     splits: dict[str, Tally]
     """Rows dealt to each part, and the ones left out after that."""
-    overlaps: list[RemovedRow] = field(default_factory=list)
-    """Examples of training rows that overlap with rows that must not be trained on."""
-    num_overlaps: int = 0
-    """How many such rows there are."""
+    overlap_index: OverlapIndex | None = None
+    """The rows that must not be trained on; None where nobody asks."""
 
 
 class SeenRows:
@@ -65,7 +58,7 @@ class SeenRows:
 
 
 def collect(sources: Sequence[Source], config: DataConfig, seed: int, folder: Path) -> Collected:
-    """Reads all sources, leaves out faulty and duplicate rows, splits, and looks for overlap.
+    """Reads all sources, leaves out faulty and duplicate rows, and splits.
 
     Held-out files are read first, so that of a duplicate the held-out row stays.
 
@@ -95,10 +88,11 @@ def collect(sources: Sequence[Source], config: DataConfig, seed: int, folder: Pa
     if not len(given["train"]):
         raise DataError(_explain_nothing_left([report for report in ordered if report.part == "train"]))
     parts = hold_out(corpus, given, config, [source.name for source in sources], seed)
-    collected = Collected(corpus, parts, ordered, {part: Tally(len(rows)) for part, rows in parts.items()})
-    if config.contamination.action != "off":
-        _look_for_overlap(collected, config)
-    return collected
+    benchmarks = {path: read_benchmark(path, config) for path in config.contamination.benchmarks}
+    held_out = {part: parts[part] for part in ("test", "val")}
+    index = build_overlap_index(corpus, held_out, benchmarks, config)
+    tallies = {part: Tally(len(rows)) for part, rows in parts.items()}
+    return Collected(corpus, parts, ordered, tallies, index)
 
 
 def read_benchmark(path: str, config: DataConfig) -> Iterator[Record]:
@@ -130,7 +124,8 @@ def _read(
             first = seen.find(row.key, len(writer)) if config.dedup.exact else None
             if first is not None:
                 reason = f"the same as {writer.place(first)}"
-                shown = excerpt(row.record)
+                said = record_from_json(row.record, row.file, row.row).messages
+                shown = excerpt(" / ".join(message.content for message in said))
                 report.tally.remove("duplicate", RemovedRow(row.file, f"row {row.row}", reason, shown))
                 continue
             writer.append(row.record, row.key, number, (row.file, row.row), row.value)
@@ -147,29 +142,6 @@ def _drop_near_duplicates(
         reason = f"nearly the same as {corpus.files[corpus.file_numbers[first]]} row {corpus.rows[first]}"
         tally.remove("near_duplicate", removed_row(corpus, number, reason))
     return alive[~np.isin(alive, np.fromiter(found, np.int64, len(found)))]
-
-
-def _look_for_overlap(collected: Collected, config: DataConfig) -> None:
-    corpus, parts, contamination = collected.corpus, collected.parts, config.contamination
-    finder = OverlapFinder(corpus, contamination, config.dedup.num_perm)
-    for part in ("test", "val"):
-        finder.add(stream_records(corpus, parts[part]), part)
-    for path in contamination.benchmarks:
-        finder.add(read_benchmark(path, config), path)
-    found = find_overlaps(finder, parts["train"], config.num_workers)
-    collected.num_overlaps = len(found)
-    rows = [
-        removed_row(corpus, number, f"shares with {overlap.against}: {overlap.text}")
-        for number, overlap in list(found.items())[:SHOWN_EXAMPLES]
-    ]
-    collected.overlaps = rows
-    if contamination.action == "drop" and found:
-        tally = collected.splits["train"]
-        for number, overlap in found.items():
-            reason = f"shares with {overlap.against}: {overlap.text}"
-            tally.remove("contamination", removed_row(corpus, number, reason))
-        gone = np.fromiter(found, np.int64, len(found))
-        parts["train"] = parts["train"][~np.isin(parts["train"], gone)]
 
 
 def _explain_nothing_left(reports: Sequence[SourceReport]) -> str:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from loralab.config.data import DataConfig
+from loralab.data.contamination import OverlapIndex
 from loralab.data.corpus import Corpus
 from loralab.data.fitting import Fitted, fit
 from loralab.data.gate import LengthCount, find_gate_faults
@@ -35,6 +36,8 @@ class EncodedChunk:
     """What the length limit did."""
     faults: dict[str, list[str]] = field(default_factory=dict)
     """The places of rows that the gate refuses, under each fault."""
+    overlaps: list[RemovedRow] = field(default_factory=list)
+    """Rows that share text with rows that must not be trained on."""
 
 
 class ExampleMaker:
@@ -46,6 +49,7 @@ class ExampleMaker:
         tokenizer: PreTrainedTokenizerBase,
         config: DataConfig,
         loss_weights: Sequence[float],
+        overlap_index: OverlapIndex | None = None,
     ) -> None:
         """Takes what the rows are rendered with.
 
@@ -54,17 +58,24 @@ class ExampleMaker:
             tokenizer: A fast tokenizer with a chat template.
             config: What to supervise and how to fit it.
             loss_weights: Weight of the tokens of each source.
+            overlap_index: The rows that must not be trained on; None does not look for overlap.
         """
         self.corpus, self.tokenizer, self.config, self.loss_weights = corpus, tokenizer, config, loss_weights
+        self.overlap_index = overlap_index
         self.renderer = Renderer(tokenizer, config.supervise)
         self.stop_ids = frozenset(special_tokens(tokenizer).values())
 
     def __call__(self, numbers: NDArray[np.int64]) -> EncodedChunk:
         """Makes the examples of the rows with the given numbers."""
-        tally, faults = Tally(len(numbers)), dict[str, list[str]]()
+        tally, faults, overlaps = Tally(len(numbers)), dict[str, list[str]](), list[RemovedRow]()
         kept: list[tuple[int, Conversation, Rendered]] = []
         for number, conversation in zip(numbers, self.corpus.records(numbers), strict=True):
             assert isinstance(conversation, Conversation)
+            if found := self._find_overlap(conversation):
+                overlaps.append(found)
+                if self.config.contamination.action == "drop":
+                    tally.remove("contamination", found)
+                    continue
             try:
                 kept.append((int(number), conversation, self._render(conversation)))
             except DataError as error:
@@ -84,11 +95,17 @@ class ExampleMaker:
             sources += [source] * len(made)
         weighted = [self._weighted(each, source) for each, source in zip(fitted, sources, strict=True)]
         columns = example_columns(weighted, [each.conversation for each in fitted], sources)
-        return EncodedChunk(columns if fitted else None, tally, count, faults)
+        return EncodedChunk(columns if fitted else None, tally, count, faults, overlaps)
 
     def encode_one(self, conversation: Conversation) -> Encoded:
         """Renders and tokenizes one conversation."""
         return encode(self.tokenizer, [self.renderer.render(conversation)])[0]
+
+    def _find_overlap(self, conversation: Conversation) -> RemovedRow | None:
+        overlap = self.overlap_index.find(conversation) if self.overlap_index is not None else None
+        if overlap is None:
+            return None
+        return _removed(conversation, f"shares with {overlap.against}: {overlap.text}")
 
     def _render(self, conversation: Conversation) -> Rendered:
         if injected := self.renderer.injected(conversation):

@@ -75,16 +75,14 @@ def encode(tokenizer: PreTrainedTokenizerBase, rendered: Sequence[Rendered]) -> 
     """Tokenizes rendered conversations once each and finds the tokens of their supervised spans."""
     if not rendered:
         return []
-    batch = tokenizer(
-        [item.text for item in rendered],
-        add_special_tokens=False,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-    )
+    backend = tokenizer.backend_tokenizer
+    # As a call of the tokenizer does; some come with a truncation of their own.
+    backend.no_truncation()
+    backend.no_padding()
+    encodings = backend.encode_batch([item.text for item in rendered], add_special_tokens=False)
     return [
-        Encoded(ids, token_spans(encoding, item))
-        for ids, encoding, item in zip(batch["input_ids"], batch.encodings, rendered, strict=True)
+        Encoded(encoding.ids, token_spans(encoding, item))
+        for encoding, item in zip(encodings, rendered, strict=True)
     ]
 
 

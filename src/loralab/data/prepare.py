@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from loralab.config.data import DataConfig
 from loralab.data.cache import cache_dir, cache_key
-from loralab.data.collecting import Collected, collect
+from loralab.data.collecting import collect
 from loralab.data.encoding import ExampleMaker
 from loralab.data.gate import Ledger, LengthCount, check_lengths, check_supervision, make_ledger
 from loralab.data.intake import source_files
@@ -109,13 +110,12 @@ def _build(
         ) from None
     try:
         collected = collect(sources, config, seed, work)
-        maker = ExampleMaker(collected.corpus, tokenizer, config, [each.loss_weight for each in sources])
-        ledgers = {}
+        report = DataReport(collected.reports, collected.splits, ledgers={})
+        weights = [source.loss_weight for source in sources]
         for part in PARTS:
-            ledgers[part] = _write_split(work / f"{part}.arrow", part, maker, collected, config)
-        report = DataReport(
-            collected.reports, collected.splits, ledgers, collected.overlaps, collected.num_overlaps
-        )
+            index = collected.overlap_index if part == "train" else None
+            maker = ExampleMaker(collected.corpus, tokenizer, config, weights, index)
+            _write_split(work / f"{part}.arrow", part, maker, collected.parts[part], report)
         (work / REPORT_NAME).write_text(json.dumps(report.to_dict()), encoding="utf-8")
         (work / "corpus.arrow").unlink()
         if not (folder / REPORT_NAME).is_file():
@@ -125,21 +125,23 @@ def _build(
 
 
 def _write_split(
-    path: Path, part: str, maker: ExampleMaker, collected: Collected, config: DataConfig
-) -> Ledger:
-    numbers, tally = collected.parts[part], collected.splits[part]
+    path: Path, part: str, maker: ExampleMaker, numbers: NDArray[np.int64], report: DataReport
+) -> None:
+    """Writes the examples of one split and enters what became of its rows into the report."""
+    config = maker.config
     chunks = [numbers[at : at + ROWS_PER_CHUNK] for at in range(0, len(numbers), ROWS_PER_CHUNK)]
     count, faults, rendered = LengthCount(), dict[str, list[str]](), Tally()
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
         for result in map_chunks(maker, chunks, config.num_workers):
             rendered.add(result.tally)
             count.add(result.count)
+            report.add_overlaps(result.overlaps)
             for fault, places in result.faults.items():
                 faults.setdefault(fault, []).extend(places)
             if result.columns is not None:
                 writer.write_batch(result.columns)
     _refuse_unrendered(rendered, part, config)
-    tally.add(Tally(0, rendered.removed))
+    report.splits[part].add(Tally(0, rendered.removed))
     store = ExampleStore(path)
     check_supervision(faults, len(store), part)
     max_dropped = 0.0 if config.over_length == "raise" else config.max_dropped
@@ -148,7 +150,7 @@ def _write_split(
         raise DataError(
             f"no {part} rows are left after cleaning: see which checks removed them, or add rows."
         )
-    return make_ledger(count, store.lengths, store.supervised)
+    report.ledgers[part] = make_ledger(count, store.lengths, store.supervised)
 
 
 def _refuse_unrendered(tally: Tally, part: str, config: DataConfig) -> None:

@@ -1,12 +1,12 @@
 """What the data of a run is and what became of its rows, as files and pages show it."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from loralab.data.gate import Ledger
-from loralab.data.tally import RemovedRow, Tally
+from loralab.data.tally import SHOWN_EXAMPLES, RemovedRow, Tally
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,11 @@ class DataReport:
     """Examples of training rows that overlap with held-out or benchmark rows."""
     num_overlaps: int = 0
     """How many such rows there are."""
+
+    def add_overlaps(self, rows: Sequence[RemovedRow]) -> None:
+        """Counts training rows that overlap and keeps the first few as examples."""
+        self.num_overlaps += len(rows)
+        self.overlaps = [*self.overlaps, *rows][:SHOWN_EXAMPLES]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DataReport":

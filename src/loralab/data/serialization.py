@@ -29,7 +29,7 @@ def record_to_json(record: Record) -> str:
     """
     value = _record_parts(record)
     try:
-        text = json.dumps(value, ensure_ascii=False, separators=_SEPARATORS, default=_as_dict)
+        text = _ENCODER.encode(value)
         text.encode()
     except UnicodeEncodeError:
         return json.dumps(value, separators=_SEPARATORS, default=_as_dict)
@@ -115,3 +115,7 @@ def _message(turn: dict[str, Any]) -> Message:
     if calls:
         turn["tool_calls"] = tuple(ToolCall(**call) for call in calls)
     return Message(**turn)
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=_SEPARATORS, default=_as_dict)
+"""Built once: `json.dumps` makes a new one for every call with options."""

@@ -58,7 +58,7 @@ def widen(known: ColumnType, value: Any) -> ColumnType:
         return _merge(known, _type_of(value, 0), 0)
     except _MixedTypesError:
         nested = isinstance(value, list | dict), isinstance(known, ListOf | ObjectOf | JsonText)
-        if all(nested) or (nested[0] and known == STRING) or (nested[1] and isinstance(value, str)):
+        if all(nested) or (nested[0] and known in (NULL, STRING)) or (nested[1] and isinstance(value, str)):
             return JsonText()
         raise DataError(
             f"holds {json_type(value)} where rows before it hold {_named(known)}; a column has one type"

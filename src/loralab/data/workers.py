@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 Chunk = TypeVar("Chunk")
 Result = TypeVar("Result")
 
-SERIAL_CHUNKS = 8
+SERIAL_CHUNKS = 2
 """Chunks worked on before processes are started: for few rows, starting them takes longer than the work."""
 
 

@@ -224,7 +224,7 @@ class _Table:
         return (pickle.load(self.spool) for _ in range(self.num_rows))
 
     def _write_text(self, delimiter: str) -> None:
-        writer = csv.writer(_Utf8(self.stream), delimiter=delimiter, lineterminator="\n")
+        writer = csv.writer(_Lines(self.stream), delimiter=delimiter, lineterminator="\r\n")
         if self.columns:
             writer.writerow(self.columns)
         for row in self._rows():
@@ -248,15 +248,19 @@ class _Table:
             ) from None
 
 
-class _Utf8:
-    """What `csv.writer` needs of a text file, over a stream of bytes."""
+class _Lines:
+    """What `csv.writer` needs of a text file, over a stream of bytes.
+
+    The writer quotes the characters of its own line end, and a reader takes either of them for one; what is
+    written ends with the line feed alone.
+    """
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
 
     def write(self, text: str) -> None:
         try:
-            self.stream.write(text.encode())
+            self.stream.write(text.removesuffix("\r\n").encode() + b"\n")
         except UnicodeEncodeError:
             raise DataError(
                 f"half of a surrogate pair cannot be written as UTF-8: {text[:80]!r}. Write .jsonl instead."

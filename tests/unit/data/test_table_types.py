@@ -10,6 +10,7 @@ from loralab.data.table_types import NULL, JsonText, arrow_type, to_cell, widen
 from loralab.errors import DataError
 
 TURN = pa.struct([("role", pa.string()), ("content", pa.string()), ("name", pa.string())])
+CALLING = pa.struct([("call", pa.struct([("id", pa.string())]))])
 
 
 @pytest.mark.parametrize(
@@ -21,15 +22,15 @@ TURN = pa.struct([("role", pa.string()), ("content", pa.string()), ("name", pa.s
         ([1, None, 2], pa.int64()),
         ([1, 0.5], pa.float64()),
         ([[], [1]], pa.list_(pa.int64())),
-        ([[{"role": "user", "content": "a"}], [{"role": "tool", "content": "b", "name": "c"}]], pa.list_(TURN)),
-        ([[{"call": {"id": "1"}}], [{"call": {"id": "2"}}]], pa.list_(pa.struct([("call", pa.struct([("id", pa.string())]))]))),
+        ([[{"role": "u", "content": "a"}], [{"role": "t", "content": "b", "name": "c"}]], pa.list_(TURN)),
+        ([[{"call": {"id": "1"}}], [{"call": {"id": "2"}}]], pa.list_(CALLING)),
         ([[{"call": {"id": "1"}}], [{"call": {"key": "2"}}]], pa.string()),
         ([[1, "a"]], pa.string()),
         ([{}], pa.string()),
         (["text", [1]], pa.string()),
         ([[1], "text", {"a": 1}], pa.string()),
     ],
-)  # fmt: skip
+)
 def test_column_type_holds_every_value(values: list[Any], expected: pa.DataType) -> None:
     assert arrow_type(reduce(widen, values, NULL)) == expected
 

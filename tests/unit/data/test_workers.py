@@ -27,7 +27,7 @@ def test_nothing_gives_nothing() -> None:
 
 
 def test_few_chunks_start_no_process() -> None:
-    assert set(map_chunks(whose, [[1]] * 8, None)) == {os.getpid()}
+    assert set(map_chunks(whose, [[1]] * 2, None)) == {os.getpid()}
     assert os.getpid() not in set(map_chunks(whose, [[1]] * 8, 2))
 
 

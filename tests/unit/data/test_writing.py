@@ -82,7 +82,7 @@ def test_half_a_surrogate_pair_is_escaped_in_json_and_refused_elsewhere(tmp_path
     path = write(tmp_path / "a.jsonl", [row])
     assert path.read_bytes() == b'{"text": "\\u00e9\\ud83d"}\n'
     for kind in (".csv", ".parquet", ".arrow"):
-        with pytest.raises(DataError, match="Write .jsonl"):
+        with pytest.raises(DataError, match=r"Write \.jsonl"):
             write(tmp_path / f"a{kind}", [row])
 
 
@@ -126,7 +126,11 @@ def test_dates_stay_in_tables_and_are_refused_in_text(tmp_path: Path) -> None:
     [
         (".jsonl", [{"a": float("nan")}], "cannot be written as JSON"),
         (".csv", [{"a": b"x"}], "the field 'a' holds a bytes, which .csv has no text for"),
-        (".parquet", [{"a": "x"}, {"a": 1}], "the field 'a' holds a number where rows before it hold a string"),
+        (
+            ".parquet",
+            [{"a": "x"}, {"a": 1}],
+            "the field 'a' holds a number where rows before it hold a string",
+        ),
         (".arrow", [{"a": 2**70}], "the field 'a' cannot be written to .arrow"),
         (".parquet", [{"a": 0.5}, {"a": 2**60 + 1}], "the field 'a' cannot be written to .parquet"),
     ],

@@ -1,0 +1,199 @@
+"""`loralab data inspect`."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+Run = Callable[..., Any]
+ROWS = [
+    {"question": "ab", "answer": "cde", "n": 1},
+    {"question": "ab", "answer": "cde", "n": "x"},
+    {"question": "abcd", "answer": "write to me@example.org", "extra": None},
+    {"question": "", "answer": "c"},
+    {"question": 3, "answer": "c"},
+]
+
+
+def squeezed(text: str) -> list[str]:
+    return [re.sub(r"\s+", " ", line).strip() for line in text.splitlines() if line.strip()]
+
+
+def test_everything_about_rows(run: Run, write_rows: Run) -> None:
+    write_rows("rows.jsonl", ROWS)
+    result = run("inspect", "rows.jsonl")
+    assert result.exit_code == 0
+    lines = squeezed(result.output)
+    for expected in (
+        "form question_answer: has 'question' and 'answer'",
+        "file rows.jsonl",
+        "rows 5 read = 2 kept + 3 left out",
+        "question 5 (100%) a string (4), a number (1)",
+        "n 2 (40%) a number (1), a string (1)",
+        "extra 1 (20%) null",
+        "invalid 1 rows.jsonl line 5: the field 'question' holds a number; a string is needed",
+        "min_chars 1 rows.jsonl line 4: turn 1 (user) has 0 of at least 1 characters",
+        "duplicate 1 rows.jsonl line 2: the same as rows.jsonl line 1",
+        "exact duplicates 1",
+        "near duplicates not looked for: dedup.near=prompt or conversation",
+        "personal data 1 email (report)",
+        "turns 2 user, 2 assistant",
+        "rows 2 of 2 turns",
+        "row 5 16 26 27",
+        "prompt 2 3 4 4",
+        "answer 3 13 22 23",
+    ):
+        assert expected in lines
+
+
+def test_the_form_says_where_it_comes_from(run: Run, write_rows: Run) -> None:
+    write_rows("rows.jsonl", ROWS[:1])
+    lines = squeezed(run("inspect", "rows.jsonl", "format=question_answer").output)
+    assert "form question_answer: given with format=question_answer" in lines
+    lines = squeezed(run("inspect", "rows.jsonl", "prompt_template.user='{{ question }}'").output)
+    assert "form prompt_template builds the turns" in lines
+
+
+def test_several_sources_add_up(run: Run, write_rows: Run) -> None:
+    write_rows("a.jsonl", ROWS[:3])
+    write_rows("b.jsonl", [{"text": "abc"}, {"text": " "}])
+    lines = squeezed(run("inspect", "a.jsonl", "b.jsonl", "privacy.action=drop").output)
+    assert "rows 3 read = 1 kept + 2 left out" in lines
+    assert "rows 2 read = 1 kept + 1 left out" in lines
+    assert "all rows: 5 read = 2 kept + 3 left out" in lines
+    assert "turns 1 user, 1 assistant, 1 text" in lines
+    assert "rows 1 of 1 turn, 1 of 2 turns" in lines
+
+
+def test_data_cannot_command_the_terminal(run: Run, write_rows: Run) -> None:
+    write_rows("rows.jsonl", [{"text": "\x1b[31mred", "\x1b[0m": 1}, {"text": "\x1b[31mred"}])
+    output = run("inspect", "rows.jsonl").output
+    assert "\x1b" not in output
+    assert output.count("\\u001b") == 3
+
+
+def test_markup_in_data_is_text(run: Run, write_rows: Run) -> None:
+    write_rows("rows.jsonl", [{"[red]x[/blue]": "a", "text": "[/b]"}, {"text": 1, "[": ""}])
+    output = run("inspect", "rows.jsonl").output
+    assert "[red]x[/blue]" in output
+
+
+def test_near_duplicates_and_parts_of_turns(run: Run, write_rows: Run) -> None:
+    long = " ".join(f"word{n}" for n in range(60))
+    call = {"function": {"name": "f", "arguments": "{}"}}
+    turns = [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": long},
+        {"role": "assistant", "content": "a", "reasoning_content": "r", "weight": 1},
+    ]
+    calling = [turns[1], {"role": "assistant", "content": None, "tool_calls": [call]},
+               {"role": "tool", "content": "t"}, turns[2]]  # fmt: skip
+    write_rows("rows.jsonl", [
+        {"messages": turns, "tools": [{"name": "f"}]},
+        {"messages": [turns[0], {**turns[1], "content": f"{long}!"}, turns[2]]},
+        {"messages": calling},
+    ])  # fmt: skip
+    lines = squeezed(run("inspect", "rows.jsonl", "dedup.near=prompt").output)
+    assert "near duplicates 1 by prompt, from a similarity of 0.8" in lines
+    assert "rows 1 of 2 turns, 1 of 4 turns" in lines
+    assert "with 1 system prompt, 1 tools, 1 tool calls, 2 reasoning, 2 weights" in lines
+
+
+@pytest.fixture(scope="module")
+def tokenizer_dir(tokenizer: PreTrainedTokenizerBase, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_tokens_as_the_model_sees_them(
+    run: Run, write_rows: Run, tokenizer_dir: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    write_rows("rows.jsonl", ROWS[:1])
+    result = run("inspect", "rows.jsonl", "--tokenizer", tokenizer_dir)
+    assert result.exit_code == 0
+    start = "<|im_start|>user\nab<|im_end|>\n<|im_start|>assistant\n"
+    num_tokens, num_learned = (
+        len(tokenizer(text, add_special_tokens=False).input_ids)
+        for text in (f"{start}cde<|im_end|>\n", "cde<|im_end|>")
+    )
+    lines = squeezed(result.output)
+    assert (
+        f"learned {num_learned} of {num_tokens} tokens ({num_learned / num_tokens:.1%}), supervise=assistant"
+        in lines
+    )
+    assert any(f"rows.jsonl row 1: {num_learned} of {num_tokens} tokens learned" in line for line in lines)
+    assert f"{start}⟦cde<|im_end|>⟧" in result.output
+    assert "checks every example learns, ends with its stop token and has one BOS at most" in lines
+
+
+def test_what_the_length_limit_would_do(run: Run, write_rows: Run, tokenizer_dir: Path) -> None:
+    write_rows("rows.jsonl", [*ROWS[:1], {"question": "x " * 40, "answer": "y"}])
+    result = run("inspect", "rows.jsonl", "--tokenizer", tokenizer_dir, "--examples", "0", "max_length=40")
+    lines = squeezed(result.output)
+    assert any(
+        "1 of 2 rows are too long (max_length=40, over_length=drop): 1 dropped, 0 cut" in x for x in lines
+    )
+    assert any(
+        line.startswith("training would not start: 1 of 2 inspected rows are longer") for line in lines
+    )
+    assert "tokens learned" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"prompt": "a"}, "no assistant turns: nothing to train on"),
+        (
+            {"prompt": "a", "chosen": "b", "rejected": "c"},
+            "Learn the preferred ones with data.preference=chosen",
+        ),
+        ({"prompt": "a", "completion": "<|im_end|>"}, "holds the text of the special token '<|im_end|>'"),
+    ],
+)
+def test_rows_that_training_would_refuse(
+    run: Run, write_rows: Run, tokenizer_dir: Path, row: dict[str, str], says: str
+) -> None:
+    write_rows("rows.jsonl", [row])
+    result = run("inspect", "rows.jsonl", "--tokenizer", tokenizer_dir)
+    assert result.exit_code == 0
+    assert says in result.output
+
+
+def test_a_template_without_a_stop_token(run: Run, write_rows: Run, tokenizer_dir: Path) -> None:
+    write_rows("rows.jsonl", ROWS[:1])
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content }} {% endfor %}"
+    words = ("--tokenizer", str(tokenizer_dir), f"chat_template='{template}'")
+    output = run("inspect", "rows.jsonl", *words).output
+    assert "training would not start: rows.jsonl row 1: the chat template does not end turn 2" in output
+    assert "training would not start: no row gives an example" in output
+    assert "every example learns" not in output
+
+
+def test_the_page_is_written(run: Run, write_rows: Run, tokenizer_dir: Path, tmp_path: Path) -> None:
+    write_rows("rows.jsonl", ROWS)
+    result = run("inspect", "rows.jsonl", "--tokenizer", tokenizer_dir, "--html", "page.html")
+    assert result.output.endswith("page: page.html\n")
+    page = (tmp_path / "page.html").read_text()
+    assert "rows.jsonl" in page
+    assert "min_chars" in page
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--html", "page.html"], "name what makes them with --tokenizer"),
+        (["--tokenizer", "."], "holds no tokenizer that loads"),
+        (["--tokenizer", "./none"], "is not a folder"),
+        (["--tokenizer", ".", "--html", "no/page.html"], "the folder 'no' does not exist"),
+    ],
+)
+def test_wrong_words_are_refused(run: Run, write_rows: Run, words: list[str], says: str) -> None:
+    write_rows("rows.jsonl", ROWS)
+    result = run("inspect", "rows.jsonl", *words)
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert result.stdout == ""
