@@ -285,7 +285,10 @@ def to_markdown(report: dict[str, Any]) -> str:
         + ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
         + f"; commit {machine['git'].get('commit', 'unknown')[:10]}.", "",
         "| preparation of the same rows | rows per second (median) | loralab is faster by |", "|---|---|---|",
-        *(f"| {name} | {each['median']:,.0f} | {ours / each['median']:.2f} |" for name, each in speed.items()),
+        *(
+            f"| {name} | {each['median']:,.0f} | {ours / each['median']:.2f} |"
+            for name, each in speed.items()
+        ),
         "", "| measurement | figure |", "|---|---|",
         f"| second start, {second['rows']:,} rows | {second['second_s']:.2f} s "
         f"(first {second['first_s']:.1f} s) |",

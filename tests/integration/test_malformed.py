@@ -40,6 +40,8 @@ AFTER = 6
 """Good rows that stand before the bad one, which is the seventh."""
 SURROGATE = "\ud800"
 CUT_IN_HALF = 0.5
+MOST_CHARS = 3000
+"""Longest message."""
 
 Row = dict[str, Any]
 Good = Callable[[int], Row]
@@ -201,6 +203,11 @@ def broken_offsets(opened: Callable[..., Any]) -> bytes:
     return content[:place] + struct.pack("<i", 0x7FFFFF00) + content[place + 4 :]
 
 
+def rename(content: bytes) -> bytes:
+    """Breaks the name of the second column of a table."""
+    return content.replace(b"completion", b"complet\xff\xfen")
+
+
 DEEP = "[" * 100_000 + "]" * 100_000
 NESTED = "[" * 600 + "]" * 600
 DEEP_CALL = '[{"name": "f", "arguments": {"a": %s}}]' % NESTED  # noqa: UP031
@@ -355,9 +362,9 @@ JUDGED = [
         settings=PAIRS),
 ]  # fmt: skip
 CONFIGURED = [
-    Bad("a mapped column that a row lacks", {"prompt": "a"}, "'completion' (data.columns.response) is missing",
-        settings={"columns": ColumnsConfig(prompt="prompt", response="completion"),
-                  "format": "prompt_completion"}),
+    Bad("a mapped column that a row lacks", {"prompt": "a"},
+        "'completion' (data.columns.response) is missing", settings={"format": "prompt_completion",
+        "columns": ColumnsConfig(prompt="prompt", response="completion")}),
     Bad("a template's field that a row lacks", {"prompt": "a"}, "data.prompt_template.assistant: the field "
         "'completion' is missing. Fields: prompt", settings={"prompt_template": TEMPLATE}),
     Bad("a template's field that is null", {"prompt": "a", "completion": None}, "a field holds null",
@@ -374,13 +381,14 @@ UNRENDERED = [
         "of the special token '<|im_end|>'"),
     Bad("a begin of turn in an answer", {**asked(9), "completion": "<|im_start|>b"}, "turn 2 (assistant)"),
     Bad("an end of text in a document", {"text": "a<|endoftext|>b"}, "'<|endoftext|>'", "text"),
-    Bad("tools that the template does not know", {**chat(9), "tools": [{"name": "f"}]}, "leaves out the tools",
-        "openai"),
+    Bad("tools that the template does not know", {**chat(9), "tools": [{"name": "f"}]},
+        "leaves out the tools", "openai"),
     Bad("a weight on a question", talk({"role": "user", "content": "a", "weight": 1}, ("assistant", "b")),
         "turn 1 (user) has the weight 1: only assistant turns", "openai"),
 ]  # fmt: skip
 REMOVED = [
-    Bad("an empty question", {**asked(9), "prompt": " "}, "turn 1 (user) has 0 of at least 1", check="min_chars"),
+    Bad("an empty question", {**asked(9), "prompt": " "}, "turn 1 (user) has 0 of at least 1",
+        check="min_chars"),
     Bad("two questions in a row", talk(("user", "a"), ("user", "b"), ("assistant", "c")),
         "turn 2 (user) follows turn 1 (user)", "openai", "role_order"),
     Bad("no question", talk(("system", "a"), ("assistant", "c")), "there is no user turn", "openai",
@@ -408,15 +416,19 @@ OTHER = [
     Other("too many fields", "a.csv", csv_rows("a,b,c"), "line 8", "3 fields where the header names 2"),
     Other("an open quote", "a.csv", csv_rows('a,"b'), "line 8", "never closed"),
     Other("text after a quote", "a.csv", csv_rows('a,"b"c'), "line 8", "text follows a closing quote"),
-    Other("commas in a TSV file", "a.tsv", csv_rows("a,b", "\t"), "line 8", "1 field where the header names 2"),
+    Other("commas in a TSV file", "a.tsv", csv_rows("a,b", "\t"), "line 8",
+        "1 field where the header names 2"),
     Other("no answer in a CSV file", "a.csv", csv_rows("a,"), "line 8", "turn 2 is empty", "invalid"),
     Other("a number in a JSON list", "a.json", json.dumps([*good_rows()[:6], 5, *good_rows()[6:]]).encode(),
         "row 7", "a number where an object"),
-    Other("null in Parquet", "a.parquet", parquet(columns(None)), "row 7", "'completion' holds null", "invalid"),
-    Other("no UTF-8 in Parquet", "a.parquet", parquet(columns(b"\xff\xfe")), "row 7", "a value that cannot be read"),
-    Other("no UTF-8 in Arrow", "a.arrow", arrow(columns(b"\xff\xfe")), "row 7", "a value that cannot be read"),
-    Other("a date in a call in Parquet", "a.parquet", parquet(pa.Table.from_pylist(DATED)), "row 7", "datetime",
+    Other("null in Parquet", "a.parquet", parquet(columns(None)), "row 7", "'completion' holds null",
         "invalid"),
+    Other("no UTF-8 in Parquet", "a.parquet", parquet(columns(b"\xff\xfe")), "row 7",
+        "a value that cannot be read"),
+    Other("no UTF-8 in Arrow", "a.arrow", arrow(columns(b"\xff\xfe")), "row 7",
+        "a value that cannot be read"),
+    Other("a date in a call in Parquet", "a.parquet", parquet(pa.Table.from_pylist(DATED)), "row 7",
+        "datetime", "invalid"),
     Other("a last line that is cut off", "a.jsonl", lines(good_rows()) + b'{"prompt": "a", "comp', "line 13",
         "broken JSON at line 13"),
     Other("a bad line after Windows line ends", "a.jsonl", among("{a").replace(b"\n", b"\r\n"), "line 7",
@@ -426,13 +438,13 @@ OTHER = [
         "broken JSON at line 1"),
 ]  # fmt: skip
 FINE = lines(good_rows())
-NAMELESS = b"complet\xff\xfen"
 TABLE = pa.Table.from_pylist(good_rows())
 WHOLE = [
     Whole("an empty file", "a.jsonl", b"", ["is empty"]),
     Whole("blank lines", "a.jsonl", b"\n \n\n", ["is empty"]),
     Whole("a header alone", "a.csv", b"prompt,completion\n", ["has no rows"]),
-    Whole("UTF-16 with its mark", "a.jsonl", FINE.decode().encode("utf-16"), ["UTF-16", "data.encoding=utf-16"]),
+    Whole("UTF-16 with its mark", "a.jsonl", FINE.decode().encode("utf-16"),
+          ["UTF-16", "data.encoding=utf-16"]),
     Whole("UTF-16 without a mark", "a.jsonl", FINE.decode().encode("utf-16-le"), ["data.encoding=utf-16-le"]),
     Whole("UTF-32", "a.json", json.dumps(good_rows()).encode("utf-32"), ["data.encoding=utf-32"]),
     Whole("Latin-1 in JSON", "a.json", b'[{"prompt": "a",\n"completion": "\xe9"}]', ["byte 0xe9 in line 2"]),
@@ -453,17 +465,24 @@ WHOLE = [
     Whole("gzip of nothing", "a.jsonl.gz", gzip.compress(b""), ["is empty"]),
     Whole("zstd cut off", "a.jsonl.zst", cut(zstd(FINE)), ["is cut off"]),
     Whole("zstd and then garbage", "a.jsonl.zst", zstd(FINE) + b"garbage", ["has broken zstd data"]),
-    Whole("JSON cut off", "a.json", cut(json.dumps(good_rows()).encode()), ["has broken JSON at line 1, column"]),
-    Whole("a comma at the end of JSON", "a.json", b'[{"prompt": "a"},\n]', ["broken JSON at line 2, column 1"]),
-    Whole("text after JSON", "a.json", b'[{"prompt": "a"}]\nx', ["broken JSON at line 2, column 1: Extra data"]),
-    Whole("a bottomless JSON list", "a.json", f"[{DEEP}]".encode(), ["JSON from line 1 on that cannot be read"]),
+    Whole("JSON cut off", "a.json", cut(json.dumps(good_rows()).encode()),
+          ["has broken JSON at line 1, column"]),
+    Whole("a comma at the end of JSON", "a.json", b'[{"prompt": "a"},\n]',
+          ["broken JSON at line 2, column 1"]),
+    Whole("text after JSON", "a.json", b'[{"prompt": "a"}]\nx',
+          ["broken JSON at line 2, column 1: Extra data"]),
+    Whole("a bottomless JSON list", "a.json", f"[{DEEP}]".encode(),
+          ["JSON from line 1 on that cannot be read"]),
     Whole("a JSON string", "a.json", b'"rows"', ["holds a string; a list of objects is needed"]),
-    Whole("a JSON object without rows", "a.json", b'{"a":\n 1}', ["holds an object without a list of objects"]),
+    Whole("a JSON object without rows", "a.json", b'{"a":\n 1}',
+          ["holds an object without a list of objects"]),
     Whole("two lists in JSON", "a.json", b'{"a": [{"x": 1}],\n"b": [{"x": 1}]}', ["2 lists", "'a', 'b'"]),
-    Whole("JSON objects over lines", "a.json", b'{"a":\n1}\n{"a":\n2}', ["several objects over several lines"]),
+    Whole("JSON objects over lines", "a.json", b'{"a":\n1}\n{"a":\n2}',
+          ["several objects over several lines"]),
     Whole("an empty JSON list", "a.json", b"[]", ["has no rows"]),
     Whole("a list of numbers", "a.json", b"[1, 2]", ["2 of 2 rows", "row 1: a number where an object"]),
-    Whole("a JSON document as JSONL", "a.jsonl", json.dumps(good_rows(), indent=1).encode(), ["name it .json"]),
+    Whole("a JSON document as JSONL", "a.jsonl", json.dumps(good_rows(), indent=1).encode(),
+          ["name it .json"]),
     Whole("a web page", "a.jsonl", b"<!DOCTYPE html>\n<html>\n", ["line 1: broken JSON at line 1, column 1"]),
     Whole("one broken line alone", "a.jsonl", b'{"prompt"\n', ["line 1: broken JSON at line 1, column 10"]),
     Whole("a column named twice", "a.csv", b"a,a\n1,2\n", ["names the column 'a' twice in its header"]),
@@ -474,25 +493,32 @@ WHOLE = [
     Whole("Parquet without rows", "a.parquet", parquet(TABLE[:0]), ["has no rows"]),
     Whole("bytes in Parquet", "a.parquet", parquet(pa.table({"prompt": [b"a"], "completion": [b"b"]})),
           ["row 1: the field 'prompt' holds", "bytes"]),
+    Whole("a column name that is no UTF-8 in Parquet", "a.parquet", rename(parquet(TABLE)),
+          ["is no whole Parquet file"]),
+    Whole("a column name that is no UTF-8 in Arrow", "a.arrow", rename(arrow(TABLE)),
+          ["is no whole Arrow file"]),
     Whole("Arrow cut off", "a.arrow", cut(arrow(TABLE)), ["is no whole Arrow file"]),
     Whole("an Arrow stream cut off", "a.arrow", cut(arrow(TABLE, pa.ipc.new_stream), 0.9),
           ["is no whole Arrow file"]),
     Whole("rows of no known form", "a.jsonl", line({"foo": 1}), ["no form fits line 1", "fields foo"]),
-    Whole("rows of two forms", "a.jsonl", line({**asked(1), "text": "x"}), ["2 forms fit", "data.format=text"]),
+    Whole("rows of two forms", "a.jsonl", line({**asked(1), "text": "x"}),
+          ["2 forms fit", "data.format=text"]),
     Whole("preferences", "a.jsonl", lines(good_rows("preference")), ["data.preference=chosen"]),
     Whole("questions alone", "a.jsonl", lines([{"prompt": "a"}, {"prompt": "b"}]), ["no assistant turns"]),
     Whole("a column that is not there", "a.jsonl", FINE, ["data.columns.prompt='promt' is not a field",
           "Did you mean 'prompt'?"], {"columns": ColumnsConfig(prompt="promt", response="completion")}),
-    Whole("a template with an unknown field", "a.jsonl", FINE, ["line 1: data.prompt_template.user", "'titel'",
-          "12 of 12"], {"prompt_template": PromptTemplateConfig(user="{{ titel }}", assistant="b")}),
+    Whole("a template with an unknown field", "a.jsonl", FINE,
+          ["line 1: data.prompt_template.user", "'titel'", "12 of 12"],
+          {"prompt_template": PromptTemplateConfig(user="{{ titel }}", assistant="b")}),
     Whole("a split by an unknown field", "a.jsonl", FINE, ["line 1: the field 'group' (data.split.by)"],
           {"split": SplitConfig("grouped", "group")}),
     Whole("answers that are not learned", "a.jsonl", among(chat(9, weight=0), "openai"),
           ["have no token to learn", "row 7"]),
     Whole("a row that is too long", "a.jsonl", among({**asked(9), "completion": "b " * 2000}),
           ["longer than data.max_length=256", "row 7"]),
-    Whole("one row and its copies", "a.jsonl", lines([asked(1)] * 13), ["too few", "duplicate"], names_file=False),
-    Whole("blank questions alone", "a.jsonl", lines([{"prompt": "", "completion": f"{i}"} for i in range(13)]),
+    Whole("one row and its copies", "a.jsonl", lines([asked(1)] * 13), ["too few", "duplicate"],
+          names_file=False),
+    Whole("blank questions alone", "a.jsonl", lines([{**asked(i), "prompt": ""} for i in range(13)]),
           ["of 13, 13 were left out (min_chars)"], names_file=False),
 ]  # fmt: skip
 
@@ -751,6 +777,32 @@ def test_a_split_that_loses_all_its_rows_is_refused_with_the_reason(prepare: Pre
     assert "'<|im_end|>'" in message
 
 
+def test_a_row_of_a_third_form_does_not_decide_between_two(prepare: Prepare, tmp_path: Path) -> None:
+    rows = [{**row, "text": row["prompt"]} for row in good_rows()]
+    path = write(tmp_path, "a.jsonl", lines([*rows, GOOD["alpaca"](99)]))
+
+    message = refusal(prepare, path, "skip")
+
+    assert str(path) in message
+    assert "data.format=prompt_completion or data.format=text" in message
+
+
+@pytest.mark.parametrize(("row", "form", "named"), [
+    (dict.fromkeys((f"column{number}" for number in range(5000)), 1), "prompt_completion", "auto"),
+    (talk(("x" * 100_000, "a"), ("assistant", "b")), "openai", "auto"),
+    ({**asked(9), "label": "y" * 100_000}, "unpaired", "unpaired"),
+], ids=["fields", "role", "label"])  # fmt: skip
+def test_a_message_stays_short_however_much_a_row_holds(
+    row: Row, form: str, named: str, prepare: Prepare, tmp_path: Path
+) -> None:
+    path = write(tmp_path, "a.jsonl", among(row, form))
+
+    message = refusal(prepare, path, format=named, preference="chosen")
+
+    assert "line 7" in message
+    assert len(message) < MOST_CHARS
+
+
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
 def test_validation_rows_that_all_fail_a_check_are_not_replaced_by_training_rows(
     on_error: str, prepare: Prepare, tmp_path: Path
@@ -795,7 +847,7 @@ def test_bad_validation_rows_are_counted_apart(prepare: Prepare, tmp_path: Path)
     (b"{a\n", "line 1"),
     (lines([{"question": "what is it"}, "{a"]), "no form fits line 1"),
     (lines([asked(30), "{a", {"prompt": 5, "completion": "b"}]), "line 2"),
-])  # fmt: skip
+], ids=["missing", "empty", "broken", "no-form", "partly-broken"])  # fmt: skip
 def test_benchmark_rows_that_cannot_be_read_are_not_passed_over(
     content: bytes | None, says: str, prepare: Prepare, tmp_path: Path
 ) -> None:

@@ -175,7 +175,7 @@ def _noted(request: "Request", command: str) -> "Request":
 
 
 def _check_targets(request: "Request", targets: Sequence[Path], force: bool) -> None:
-    from loralab.data.intake import source_files
+    from loralab.data.opening import source_files
     from loralab.data.writing import check_target
 
     read = {path.resolve() for source in request.sources for path in source_files(source)}

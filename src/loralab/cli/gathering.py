@@ -17,7 +17,8 @@ from loralab.data.corpus import Corpus, CorpusWriter
 from loralab.data.dedup import ExactDuplicates
 from loralab.data.formats.detection import NUM_PROBED_ROWS, explain_detection
 from loralab.data.formats.registry import FORMATS, Format
-from loralab.data.intake import INVALID, PREFERENCE_FORMS, UNREADABLE, Intake, RawRow, open_source
+from loralab.data.intake import INVALID, UNREADABLE, Intake, RawRow
+from loralab.data.opening import PREFERENCE_FORMS, open_source
 from loralab.data.records import Record
 from loralab.data.serialization import record_from_json
 from loralab.data.source import Source
@@ -113,18 +114,12 @@ def open_one(source: Source, max_rows: int | None) -> Opened:
     whole = [row for _, row in first if isinstance(row, Row)]
     if source.prompt_template.user is not None:
         return Opened(source, None, "prompt_template builds the turns", islice(chain(first, rows), max_rows))
-    for raw in rows if not whole else ():
-        first.append(raw)
-        if isinstance(raw[1], Row):
-            whole.append(raw[1])
-            break
-    if not whole:
+    if form is None:
         form = FORMATS.get(source.form, FORMATS[FALLBACK])
         reason = "no row can be read"
-    elif source.form == "auto":
+    elif source.form == "auto" and whole:
         form, reason = _detect(source, whole)
     else:
-        form = FORMATS[source.form]
         reason = f"{form.name}: given with format={form.name}"
     return Opened(source, form, reason, islice(chain(first, rows), max_rows))
 
@@ -203,7 +198,7 @@ def gather(opened: Sequence[Opened], config: DataConfig, folder: Path, must_answ
                 writer.append(row.record, row.key, number, (row.file, row.row), row.value)
     corpus = writer.close()
     alive = np.arange(len(corpus), dtype=np.int64)
-    if config.dedup.near != "off":
+    if config.dedup.near != "none":
         alive = _drop_near_duplicates(corpus, config, accounts, units)
     return Gathered(corpus, alive, accounts)
 

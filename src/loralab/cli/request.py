@@ -18,7 +18,7 @@ AS_THEY_ARE = (
     "quality.min_chars=null",
     "quality.role_order=false",
     "quality.max_garble=null",
-    "privacy.action=off",
+    "privacy.action=none",
 )
 """Options of the commands that write rows: only what the user asks for is left out or changed."""
 READING = (
@@ -35,8 +35,6 @@ EFFECTIVE: dict[str, tuple[str, ...]] = {
     "dedup": (*READING, "on_error", "dedup"),
 }
 """The options, or groups of them, that change what a command does."""
-YAML_BOOLEANS = {"on", "off", "yes", "no"}
-"""Words that YAML 1.1 takes for true or false; Hydra, which reads these options for train.py, does not."""
 KEY = "PATH"
 """How messages name the argument that a file stands for."""
 
@@ -86,9 +84,9 @@ def make_request(paths: Sequence[str], options: Sequence[str], command: str) -> 
         if key in PLACES:
             raise ConfigError(f"{option}: name the rows as PATH, without a key.")
     defaults = () if command.partition(" ")[0] in ("inspect", "validate") else AS_THEY_ARE
-    unseen = ["path=PATH", *map(_as_hydra_reads, defaults)]
+    unseen = ["path=PATH", *defaults]
     try:
-        config = load_data([*unseen, *map(_as_hydra_reads, options)])
+        config = load_data([*unseen, *options])
     except ConfigError as error:
         raise ConfigError(str(error).removeprefix(f"{' '.join(unseen)} ")) from None
     config.path, config.sources = None, [SourceConfig(path=path) for path in paths]
@@ -100,8 +98,3 @@ def _has_effect(key: str, command: str) -> bool:
     if key in TOKEN_LIMITS and "supervise" not in EFFECTIVE[command]:
         return False
     return key in EFFECTIVE[command] or key.partition(".")[0] in EFFECTIVE[command]
-
-
-def _as_hydra_reads(option: str) -> str:
-    key, equals, value = option.partition("=")
-    return f"{key}='{value}'" if equals and value.lower() in YAML_BOOLEANS else option

@@ -12,7 +12,7 @@ from rich.text import Text
 from loralab.cli.gathering import FieldCount, Gathered, Opened
 from loralab.cli.profile import Profile, Spread, spread
 from loralab.config.data import DataConfig
-from loralab.data.intake import source_files
+from loralab.data.opening import source_files
 from loralab.data.tally import RemovedRow, Tally
 
 SHOWN_FILES = 5
@@ -142,13 +142,13 @@ def print_findings(console: Console, gathered: Gathered, config: DataConfig) -> 
     removed = total(gathered.tallies).removed
     exact, near = (removed[name].count if name in removed else 0 for name in ("duplicate", "near_duplicate"))
     say(console, f"exact duplicates  {f'{exact:,}' if config.dedup.exact else 'not looked for'}")
-    looked = config.dedup.near != "off"
+    looked = config.dedup.near != "none"
     by = f"{near:,} by {config.dedup.near}, from a similarity of {config.dedup.threshold:g}"
     say(console, f"near duplicates   {by if looked else 'not looked for: dedup.near=prompt or conversation'}")
     private = sum((account.private for account in gathered.accounts), Counter[str]())
     action = config.privacy.action
     found = _listed(private.items()) if private else "none found"
-    say(console, f"personal data     {'not looked for' if action == 'off' else f'{found} ({action})'}")
+    say(console, f"personal data     {'not looked for' if action == 'none' else f'{found} ({action})'}")
 
 
 def spread_cells(values: Spread) -> list[str]:

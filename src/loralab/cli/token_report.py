@@ -13,7 +13,7 @@ from loralab.cli.profile import spread
 from loralab.cli.tables import cells, make_table, print_removed, say, show_table, spread_cells, visible
 from loralab.cli.tokens import TokenAccount, count_tokens
 from loralab.config.data import DataConfig
-from loralab.data.intake import check_purpose, source_files
+from loralab.data.opening import check_purpose, source_files
 from loralab.data.report import DataFile, DataReport, SourceReport
 from loralab.data.sources import hash_file
 from loralab.data.tally import Tally

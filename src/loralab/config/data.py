@@ -101,7 +101,7 @@ class PrivacyConfig:
     """Personal data and secrets in the rows."""
 
     action: str = "report"
-    """off, report (count and keep), mask (replace by a placeholder such as [EMAIL]) or drop."""
+    """none, report (count and keep), mask (replace by a placeholder such as [EMAIL]) or drop."""
     kinds: list[str] = field(default_factory=lambda: ["email", "phone", "card", "iban", "secret"])
     """What to look for."""
 
@@ -112,8 +112,8 @@ class DedupConfig:
 
     exact: bool = True
     """Leave out rows whose conversation is the same to the letter, within and across the splits."""
-    near: str = "off"
-    """off, prompt or conversation: leave out near duplicates by what is compared."""
+    near: str = "none"
+    """none, prompt or conversation: leave out near duplicates by what is compared."""
     threshold: float = 0.8
     """Jaccard similarity of word 5-grams from which two rows are near duplicates; above 0, to 1."""
     num_perm: int = 128
@@ -125,7 +125,7 @@ class ContaminationConfig:
     """Overlap of training rows with validation, test and benchmark rows."""
 
     action: str = "report"
-    """off, report (count and keep) or drop the training rows."""
+    """none, report (count and keep) or drop the training rows."""
     ngram: int = 13
     """Words in a row that must agree (arXiv:2005.14165, appendix C); 5 or more."""
     near: float | None = None

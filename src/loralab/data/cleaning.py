@@ -47,7 +47,7 @@ def build_overlap_index(
         config: What counts as overlap.
     """
     options = config.contamination
-    if options.action == "off":
+    if options.action == "none":
         return None
     index = OverlapIndex(options.ngram, options.near, config.dedup.num_perm)
     for part, numbers in held_out.items():

@@ -15,7 +15,8 @@ from loralab.data.contamination import OverlapIndex
 from loralab.data.corpus import Corpus, CorpusWriter
 from loralab.data.dedup import ExactDuplicates
 from loralab.data.holdout import hold_out
-from loralab.data.intake import Intake, check_purpose, open_source, refuse_faults
+from loralab.data.intake import Intake
+from loralab.data.opening import check_purpose, open_source, refuse_faults
 from loralab.data.records import Record
 from loralab.data.report import SourceReport
 from loralab.data.serialization import record_from_json
@@ -80,7 +81,7 @@ def collect(sources: Sequence[Source], config: DataConfig, seed: int, folder: Pa
     corpus = writer.close()
     ordered = [reports[number] for number in range(len(sources))]
     alive = np.arange(len(corpus), dtype=np.int64)
-    if config.dedup.near != "off":
+    if config.dedup.near != "none":
         alive = _drop_near_duplicates(corpus, alive, config, ordered)
     part_of = np.array([PARTS.index(source.part) for source in sources])
     own = part_of[corpus.sources[alive]] if len(alive) else alive

@@ -18,9 +18,9 @@ from loralab.data.cache import cache_dir, cache_key
 from loralab.data.collecting import collect
 from loralab.data.encoding import ExampleMaker
 from loralab.data.gate import Ledger, LengthCount, check_lengths, check_supervision, make_ledger
-from loralab.data.intake import source_files
 from loralab.data.masking import Example
 from loralab.data.mixing import SourceShare
+from loralab.data.opening import source_files
 from loralab.data.report import DataFile, DataReport
 from loralab.data.source import PARTS, Source, list_sources
 from loralab.data.sources import hash_file, hub_revision, is_hub

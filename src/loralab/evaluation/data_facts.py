@@ -134,9 +134,9 @@ class DataFacts:
     config_text: str
     """The config, as YAML."""
     privacy: str = "report"
-    """`data.privacy.action`; off looks for nothing."""
+    """`data.privacy.action`; none looks for nothing."""
     contamination: str = "report"
-    """`data.contamination.action`; off looks for nothing."""
+    """`data.contamination.action`; none looks for nothing."""
     epoch_examples: dict[str, int] = field(default_factory=dict)
     """Examples of one epoch by source; empty where there is one source."""
     arrangement: Arrangement | None = None

@@ -30,15 +30,6 @@ def test_options_reach_every_source() -> None:
     assert request.sources[0].encoding == "cp1252"
 
 
-@pytest.mark.parametrize("word", ["off", "Off"])
-def test_off_is_a_word_and_no_boolean(word: str) -> None:
-    if word == "off":
-        assert make_request(["a"], ["privacy.action=off"], "validate").config.privacy.action == "off"
-    else:
-        with pytest.raises(ConfigError, match=r"data.privacy.action='Off' is unknown"):
-            make_request(["a"], [f"privacy.action={word}"], "validate")
-
-
 def test_commands_that_write_check_only_what_is_asked_for() -> None:
     assert make_request(["a"], [], "inspect").config.quality.min_chars == 1
     assert make_request(["a"], [], "inspect").config.privacy.action == "report"
@@ -46,7 +37,7 @@ def test_commands_that_write_check_only_what_is_asked_for() -> None:
     assert (config.quality.min_chars, config.quality.role_order, config.privacy.action) == (
         None,
         False,
-        "off",
+        "none",
     )
     assert config.quality.max_garble == 0.2
 

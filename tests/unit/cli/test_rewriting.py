@@ -207,7 +207,7 @@ def test_dedup_keeps_the_first_of_equal_rows(run: Run, write_rows: Run, tmp_path
     ]
 
 
-@pytest.mark.parametrize(("near", "kept"), [("off", [0, 1, 2]), ("prompt", [0]), ("conversation", [0, 2])])
+@pytest.mark.parametrize(("near", "kept"), [("none", [0, 1, 2]), ("prompt", [0]), ("conversation", [0, 2])])
 def test_dedup_compares_what_is_asked_for(
     run: Run, write_rows: Run, tmp_path: Path, near: str, kept: list[int]
 ) -> None:
@@ -222,7 +222,7 @@ def test_dedup_compares_what_is_asked_for(
     write_rows("rows.jsonl", rows)
     result = run("dedup", "rows.jsonl", "out.json", f"dedup.near={near}")
     assert ids(read(tmp_path / "out.json")) == kept
-    assert (near == "off") == ("nearly the same as rows.jsonl line 1" not in result.output)
+    assert (near == "none") == ("nearly the same as rows.jsonl line 1" not in result.output)
 
 
 def test_dedup_reads_two_files_and_never_its_own(run: Run, write_rows: Run, tmp_path: Path) -> None:

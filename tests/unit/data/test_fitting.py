@@ -89,7 +89,13 @@ def test_oldest_turns_go_and_the_system_turn_stays() -> None:
     conversation = chat("s:sys", "u:one", "a:uno", "u:two", "a:dos", "u:three", "a:tres")
     (item,) = fitted(conversation, "cut_oldest", 34)
     assert text(item) == "<ssys><utwo><ados><uthree><atres>"
-    assert [message.content for message in item.conversation.messages] == ["sys", "two", "dos", "three", "tres"]
+    assert [message.content for message in item.conversation.messages] == [
+        "sys",
+        "two",
+        "dos",
+        "three",
+        "tres",
+    ]
     assert item.is_cut
     assert not item.ends_open
     (item,) = fitted(conversation, "cut_oldest", 32)
@@ -132,7 +138,9 @@ def test_document_is_split_into_windows_that_lose_nothing() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.text("abc", max_size=9), st.text("xyz", min_size=1, max_size=9)), min_size=1, max_size=4),
+    st.lists(
+        st.tuples(st.text("abc", max_size=9), st.text("xyz", min_size=1, max_size=9)), min_size=1, max_size=4
+    ),
     st.sampled_from(POLICIES),
     st.integers(4, 60),
 )

@@ -372,7 +372,7 @@ def test_private_data_is_counted_masked_or_dropped(
     seen, data = prompts("drop")
     assert len(seen) == 9
     assert removed(data) == {"privacy": 1}
-    assert prompts("off")[1].report.sources[0].private == {}
+    assert prompts("none")[1].report.sources[0].private == {}
 
 
 def test_overlap_with_held_out_rows_is_reported_or_dropped(

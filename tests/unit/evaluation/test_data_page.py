@@ -150,7 +150,7 @@ def test_a_clean_data_set_is_said_to_be_clean(facts):
 
 
 def test_what_was_not_looked_for_is_not_said_to_be_absent(facts):
-    off = dataclasses.replace(facts, privacy="off", contamination="off")
+    off = dataclasses.replace(facts, privacy="none", contamination="none")
     text = "".join(Page(render_data_page(off)).text)
     assert "No personal data" not in text
     assert "No overlap" not in text

@@ -8,7 +8,9 @@ from loralab.losses.parts import LossParts, SourceMeans
 
 def test_mean_is_weighted_over_all_items_and_within_each_source() -> None:
     means = SourceMeans(3)
-    means.update(LossParts(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1.0, 0.5, 2.0]), torch.tensor([0, 1, 1])))
+    means.update(
+        LossParts(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1.0, 0.5, 2.0]), torch.tensor([0, 1, 1]))
+    )
     means.update(LossParts(torch.tensor([3.0]), torch.tensor([1.0]), torch.tensor([0])))
     overall, first, second, third = means.compute().tolist()
     # (1 + 1 + 8 + 3) / (1 + 0.5 + 2 + 1); (1 + 3) / 2; (1 + 8) / 2.5; nothing

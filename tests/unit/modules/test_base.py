@@ -216,7 +216,9 @@ def test_packed_rows_give_the_loss_and_gradients_of_single_rows(
     assert float(found[TRAIN_GRAD_NORM]) == pytest.approx(float(expected[TRAIN_GRAD_NORM]), abs=1e-5)
     moments = [module.optimizers().state_dict()["state"] for module in (plain, packed)]
     for name in moments[0]:
-        torch.testing.assert_close(moments[0][name]["exp_avg"], moments[1][name]["exp_avg"], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            moments[0][name]["exp_avg"], moments[1][name]["exp_avg"], rtol=1e-5, atol=1e-5
+        )
 
 
 def test_packing_without_isolation_would_change_the_loss(

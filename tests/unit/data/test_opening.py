@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from loralab.config.data import ColumnsConfig, DataConfig
-from loralab.data.intake import load_records
+from loralab.data.opening import load_records
 from loralab.data.records import Conversation, Message, PreferencePair
 from loralab.errors import DataError
 
@@ -24,7 +24,9 @@ def write(folder: Path, *rows: dict[str, Any]) -> Path:
     return path
 
 
-def config(path: Path, form: str = "auto", columns: dict[str, str] | None = None, **fields: Any) -> DataConfig:
+def config(
+    path: Path, form: str = "auto", columns: dict[str, str] | None = None, **fields: Any
+) -> DataConfig:
     return DataConfig("file", str(path), format=form, columns=ColumnsConfig(**(columns or {})), **fields)
 
 
