@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from loralab.config.data import DataConfig
+from loralab.config.data import DataConfig, PrivacyConfig, PromptTemplateConfig, QualityConfig
 from loralab.data.cleaning import build_overlap_index, find_near_duplicates, removed_row
 from loralab.data.contamination import OverlapIndex
 from loralab.data.corpus import Corpus, CorpusWriter
@@ -86,9 +86,15 @@ def collect(sources: Sequence[Source], config: DataConfig, seed: int, folder: Pa
     part_of = np.array([PARTS.index(source.part) for source in sources])
     own = part_of[corpus.sources[alive]] if len(alive) else alive
     given = {part: alive[own == place] for place, part in enumerate(PARTS)}
-    if not len(given["train"]):
-        raise DataError(_explain_nothing_left([report for report in ordered if report.part == "train"]))
-    parts = hold_out(corpus, given, config, [source.name for source in sources], seed)
+    for part in PARTS:
+        chosen = [number for number, source in enumerate(sources) if source.part == part]
+        if chosen and not len(given[part]):
+            named = ", ".join(f"{sources[number].key}={sources[number].path!r}" for number in chosen)
+            raise DataError(f"{named}: {_explain_nothing_left(part, [reports[number] for number in chosen])}")
+    try:
+        parts = hold_out(corpus, given, config, [source.name for source in sources], seed)
+    except DataError as error:
+        raise DataError(f"{error}{_explain_losses(ordered)}") from None
     benchmarks = {path: read_benchmark(path, config) for path in config.contamination.benchmarks}
     held_out = {part: parts[part] for part in ("test", "val")}
     index = build_overlap_index(corpus, held_out, benchmarks, config)
@@ -97,15 +103,32 @@ def collect(sources: Sequence[Source], config: DataConfig, seed: int, folder: Pa
 
 
 def read_benchmark(path: str, config: DataConfig) -> Iterator[Record]:
-    """Yields the rows of a benchmark file, whatever their form; rows that cannot be read are passed over."""
+    """Yields the rows of a benchmark file, whatever their form.
+
+    Raises:
+        DataError: The file or some of its rows cannot be read, unless they are to be skipped.
+    """
     source = Source(
-        name=path, part="test", key="data.contamination.benchmarks", path=path, form="auto", columns={},
-        prompt_template=config.prompt_template, encoding="utf-8",
-    )  # fmt: skip
-    form, rows = open_source(source)
-    intake = Intake(source, form, DataConfig(), for_training=False)
+        name=path,
+        part="test",
+        key="data.contamination.benchmarks",
+        path=path,
+        form="auto",
+        columns={},
+        prompt_template=PromptTemplateConfig(),
+        encoding="utf-8",
+    )
+    form, rows = open_source(source, config.on_error)
+    # Whatever the benchmark asks must not be trained on, so nothing but what cannot be read is left out.
+    as_it_is = DataConfig(
+        quality=QualityConfig(min_chars=None, role_order=False, max_garble=None),
+        privacy=PrivacyConfig(action="none"),
+    )
+    intake, tally = Intake(source, form, as_it_is, for_training=False), Tally()
     for result in map_chunks(intake, chunked(rows, ROWS_PER_CHUNK), config.num_workers):
+        tally.add(result.tally)
         yield from (record_from_json(row.record, row.file, row.row) for row in result.kept)
+    refuse_faults(source, tally, config.on_error)
 
 
 def _read(
@@ -145,11 +168,19 @@ def _drop_near_duplicates(
     return alive[~np.isin(alive, np.fromiter(found, np.int64, len(found)))]
 
 
-def _explain_nothing_left(reports: Sequence[SourceReport]) -> str:
+def _explain_nothing_left(part: str, reports: Sequence[SourceReport]) -> str:
     total = Tally()
     for report in reports:
         total.add(report.tally)
+    word = {"train": "training", "val": "validation"}.get(part, part)
     return (
-        f"no training rows are left: of {total.rows}, {total.num_removed} were left out "
+        f"no {word} rows are left: of {total.rows}, {total.num_removed} were left out "
         f"({', '.join(total.removed)}). See data.dedup, data.quality and data.privacy, or add rows."
     )
+
+
+def _explain_losses(reports: Sequence[SourceReport]) -> str:
+    total = Tally()
+    for report in reports:
+        total.add(report.tally)
+    return f" (of {total.rows} rows, left out: {total.describe()})" if total.num_removed else ""

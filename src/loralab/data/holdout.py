@@ -79,7 +79,12 @@ def _grouped(corpus: Corpus, rows: Numbers, by: str | None, facts: Facts, shares
 
 def _temporal(corpus: Corpus, rows: Numbers, by: str | None, facts: Facts, shares: Shares) -> Split:
     val_fraction, test_fraction, _ = shares
-    return temporal_split(_values(corpus, rows), val_fraction, test_fraction)
+
+    def place(row: int) -> str:
+        number = rows[row]
+        return f"{corpus.files[corpus.file_numbers[number]]} row {corpus.rows[number]}"
+
+    return temporal_split(_values(corpus, rows), val_fraction, test_fraction, place)
 
 
 def _hash(corpus: Corpus, rows: Numbers, by: str | None, facts: Facts, shares: Shares) -> Split:

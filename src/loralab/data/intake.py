@@ -16,7 +16,7 @@ from loralab.data.records import Conversation, LabelledConversation, PreferenceP
 from loralab.data.serialization import record_to_json
 from loralab.data.source import Source
 from loralab.data.sources import BrokenRow, Row
-from loralab.data.tally import RemovedRow, Tally, excerpt
+from loralab.data.tally import RemovedRow, Tally, excerpt, shorten
 from loralab.data.validity import find_fault, is_prompt_only
 from loralab.errors import DataError
 
@@ -25,6 +25,9 @@ UNREADABLE, INVALID = "unreadable", "invalid"
 NO_ANSWER = "there is no assistant turn; add the answer"
 NOT_A_FIELD = (None, "source", "length", "near")
 """Values of `data.split.by` that are no field of the rows."""
+
+LONGEST_VALUE = 1000
+"""Characters of a value that rows are split by."""
 
 RawRow = tuple[str, Row | BrokenRow]
 """A row and the file that it stands in."""
@@ -86,21 +89,22 @@ class Intake:
                 result.tally.remove(UNREADABLE, RemovedRow(file, row.place, row.reason))
                 continue
             try:
-                record, value = self.convert(row.fields), self._split_value(row.fields)
-            except DataError as error:
-                shown = excerpt(json.dumps(row.fields, ensure_ascii=True, default=str))
-                result.tally.remove(INVALID, RemovedRow(file, row.place, str(error), shown))
-                continue
-            checked, removal = self._check(record, result.private)
-            if removal is not None:
-                shown = excerpt(" / ".join(message.content[:200] for message in record.messages))
-                result.tally.remove(removal.check, RemovedRow(file, row.place, removal.reason, shown))
-            else:
-                if self.for_training:
-                    checked = to_supervised(checked)
-                text = record_to_json(checked)
-                result.kept.append(KeptRow(text, content_key(checked), file, row.line, value))
+                self._take(file, row, result)
+            except (DataError, RecursionError) as error:
+                reason = "the row is nested too deeply" if isinstance(error, RecursionError) else str(error)
+                result.tally.remove(INVALID, RemovedRow(file, row.place, shorten(reason), _excerpt(row)))
         return result
+
+    def _take(self, file: str, row: Row, result: IntakeResult) -> None:
+        record, value = self.convert(row.fields), self._split_value(row.fields)
+        checked, removal = self._check(record, result.private)
+        if removal is not None:
+            shown = excerpt(" / ".join(message.content[:200] for message in record.messages))
+            result.tally.remove(removal.check, RemovedRow(file, row.place, removal.reason, shown))
+            return
+        if self.for_training:
+            checked = to_supervised(checked)
+        result.kept.append(KeptRow(record_to_json(checked), content_key(checked), file, row.line, value))
 
     def convert(self, fields: dict[str, Any]) -> Record:
         """Converts one row's fields into a record that can be used.
@@ -144,7 +148,20 @@ class Intake:
         value = fields.get(self.split_field)
         if value is None:
             raise DataError(f"the field {self.split_field!r} (data.split.by) is missing")
-        return str(value)
+        text = str(value)
+        if not text.isprintable() or len(text) > LONGEST_VALUE:
+            raise DataError(
+                f"the field {self.split_field!r} (data.split.by) holds a control character, half of a surrogate "
+                f"pair, or more than {LONGEST_VALUE} characters"
+            )
+        return text
+
+
+def _excerpt(row: Row) -> str:
+    try:
+        return excerpt(json.dumps(row.fields, ensure_ascii=True, default=str))
+    except (RecursionError, ValueError, TypeError):
+        return ""
 
 
 def to_supervised(record: Record) -> Conversation:

@@ -14,7 +14,7 @@ from loralab.data.records import Record
 from loralab.data.serialization import record_from_json
 from loralab.data.source import Source, list_sources
 from loralab.data.sources import Row, expand_paths, is_hub, read_hub, read_rows
-from loralab.data.tally import SHOWN_EXAMPLES, RemovedRow, Tally
+from loralab.data.tally import SHOWN_EXAMPLES, RemovedRow, Tally, shorten
 from loralab.errors import DataError
 
 PREFERENCE_FORMS = ("preference", "sharegpt_preference", "unpaired")
@@ -49,18 +49,35 @@ def open_source(source: Source, on_error: str = "raise") -> tuple[Format | None,
     except DataError as error:
         common = _most_common_form(whole, source) if on_error == "skip" else None
         if common is None:
-            raise DataError(f"{source.key}={source.path!r}: {error}") from None
+            raise DataError(shorten(_explain_misfit(source, first, error, on_error))) from None
         form = common
     return form, chain(first, rows)
 
 
+def _explain_misfit(source: Source, rows: Sequence[RawRow], error: DataError, on_error: str) -> str:
+    """Names the file that the first row without a form stands in, and why it has none."""
+    seen: list[Row] = []
+    for file, row in rows:
+        if not isinstance(row, Row):
+            continue
+        seen.append(row)
+        try:
+            choose_format(seen, source.form, source.columns)
+        except DataError as earlier:
+            # Rows that fit two forms may be told apart by a later one, but not where that is to be skipped.
+            if on_error == "skip" or "forms fit" not in str(earlier):
+                return f"{source.key}={file!r}: {earlier}"
+    return f"{source.key}={source.path!r}: {error}"
+
+
 def _most_common_form(rows: Sequence[Row], source: Source) -> Format | None:
-    """The form of most rows, where the others are to be skipped; None where no row tells."""
+    """The form of most rows, where the others are to be skipped; None where no form has so many."""
     found: Counter[str] = Counter()
     for row in rows:
         with contextlib.suppress(DataError):
             found[choose_format([row], source.form, source.columns).name] += 1
-    return FORMATS[found.most_common(1)[0][0]] if found else None
+    name, count = found.most_common(1)[0] if found else ("", 0)
+    return FORMATS[name] if 2 * count >= len(rows) else None
 
 
 def check_purpose(source: Source, form: Format | None, preference: str | None) -> None:

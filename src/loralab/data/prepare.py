@@ -147,9 +147,8 @@ def _write_split(
     max_dropped = 0.0 if config.over_length == "raise" else config.max_dropped
     check_lengths(count, len(store), (config.max_length, max_dropped), part)
     if not len(store):
-        raise DataError(
-            f"no {part} rows are left after cleaning: see which checks removed them, or add rows."
-        )
+        names = ", ".join(maker.corpus.files)
+        raise DataError(f"no {part} rows are left of {names}: left out {rendered.describe()}.")
     report.ledgers[part] = make_ledger(count, store.lengths, store.supervised)
 
 

@@ -139,18 +139,28 @@ def _deal_groups(order: Sequence[int], sizes: Rows, targets: Mapping[int, float]
     return part_of_group
 
 
-def temporal_split(times: Sequence[str | float | date], val_fraction: float, test_fraction: float) -> Split:
+def _number_of(row: int) -> str:
+    return f"row {row + 1}"
+
+
+def temporal_split(
+    times: Sequence[str | float | date],
+    val_fraction: float,
+    test_fraction: float,
+    place: Callable[[int], str] = _number_of,
+) -> Split:
     """Holds out the newest rows for the test and those before them for validation; equal times stay together.
 
     Args:
         times: The time of each row: all numbers (or their text), or all ISO 8601; UTC where no zone is given.
         val_fraction: Share for validation; 0 gives none.
         test_fraction: Share for the test; 0 gives none.
+        place: Names a row in messages, given its number from 0.
 
     Raises:
         DataError: A time cannot be read, or there are fewer times than parts.
     """
-    distinct, codes, sizes = np.unique(_read_times(times), return_inverse=True, return_counts=True)
+    distinct, codes, sizes = np.unique(_read_times(times, place), return_inverse=True, return_counts=True)
     parts = _asked(val_fraction, test_fraction)
     if len(distinct) < parts + 1:
         raise DataError(
@@ -171,7 +181,9 @@ def temporal_split(times: Sequence[str | float | date], val_fraction: float, tes
     return _split(is_val, is_test)
 
 
-def _read_times(times: Sequence[str | float | date]) -> NDArray[np.float64] | Rows:
+def _read_times(
+    times: Sequence[str | float | date], place: Callable[[int], str]
+) -> NDArray[np.float64] | Rows:
     """Returns the numbers, or microseconds where the times are ISO 8601."""
     kinds: tuple[tuple[Callable[..., float], type], ...] = ((_read_number, np.float64), (_read_iso, np.int64))
     faults = []
@@ -182,7 +194,7 @@ def _read_times(times: Sequence[str | float | date]) -> NDArray[np.float64] | Ro
             faults.append(error.args[0])
     row = max(faults)
     raise DataError(
-        f"data.split.by: {times[row - 1]!r} in row {row} is no time like the other rows': "
+        f"data.split.by: {times[row - 1]!r} in {place(row - 1)} is no time like the other rows': "
         "data.split.method=temporal needs a number in every row, or in every row a date or time in ISO 8601 "
         "such as 2024-05-31 or 2024-05-31T12:00:00Z."
     )

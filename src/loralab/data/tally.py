@@ -7,6 +7,7 @@ from typing import Any
 SHOWN_EXAMPLES = 5
 """Removed rows that are kept as examples, for each reason of removal."""
 EXCERPT_CHARS = 200
+MESSAGE_CHARS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,10 @@ class Tally:
         """Rows that went on."""
         return self.rows - self.num_removed
 
+    def describe(self) -> str:
+        """Lists how many rows each check left out, such as `3 duplicate, 1 invalid`."""
+        return ", ".join(f"{removals.count:,} {check}" for check, removals in self.removed.items())
+
     def remove(self, check: str, row: RemovedRow) -> None:
         """Counts a row that a check left out and keeps the first few as examples."""
         removals = self.removed.setdefault(check, Removals())
@@ -74,6 +79,13 @@ class Tally:
             check: Removals(each["count"], [RemovedRow(**row) for row in each["examples"]])
             for check, each in values["removed"].items()
         })  # fmt: skip
+
+
+def shorten(message: str) -> str:
+    """Leaves out the middle of a message that quotes a row at length."""
+    if len(message) <= MESSAGE_CHARS:
+        return message
+    return f"{message[: MESSAGE_CHARS - 300]} … {message[-300:]}"
 
 
 def excerpt(text: str) -> str:

@@ -1,7 +1,8 @@
 """What a record must satisfy whatever is done with it."""
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from loralab.data.records import ROLES, Conversation, Message, Record, all_messages
 
@@ -17,9 +18,10 @@ def find_fault(record: Record) -> str:
     messages = record.messages
     if not messages:
         return "the conversation is empty; at least one turn is needed"
-    for number, message in enumerate(all_messages(record), start=1):
-        if fault := _find_turn_fault(message, number, len(messages)):
-            return fault
+    turns = enumerate(all_messages(record), start=1)
+    faults = (_find_turn_fault(message, number, len(messages)) for number, message in turns)
+    if fault := next(filter(None, faults), _find_tool_fault(record)):
+        return fault
     if messages[0].role == "text" or is_prompt_only(record):
         return ""
     if all(message.role != "assistant" for message in messages):
@@ -48,6 +50,22 @@ def _find_turn_fault(message: Message, number: int, num_turns: int) -> str:
     if message.role in ("assistant", "text") and not (message.content.strip() or message.tool_calls):
         what = "the text" if message.role == "text" else f"the assistant's text in turn {number}"
         return f"{what} is empty; fill it in or remove the row"
-    if _LONE_SURROGATE.search(message.content) or _LONE_SURROGATE.search(message.reasoning):
+    if any(map(_LONE_SURROGATE.search, _texts(message))):
         return f"turn {number} holds half of a surrogate pair, which no tokenizer can encode; remove it"
     return ""
+
+
+def _find_tool_fault(record: Record) -> str:
+    if record.tools and _LONE_SURROGATE.search(_as_json(record.tools)):
+        return "'tools' holds half of a surrogate pair, which no tokenizer can encode; remove it"
+    return ""
+
+
+def _texts(message: Message) -> Iterator[str]:
+    yield from (message.content, message.reasoning, message.name, message.tool_call_id)
+    if message.tool_calls:
+        yield _as_json([(call.name, call.arguments, call.id) for call in message.tool_calls])
+
+
+def _as_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)

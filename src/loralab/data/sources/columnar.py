@@ -54,9 +54,10 @@ def read_arrow(file: SourceFile) -> Iterator[Row | BrokenRow]:
         with opened as reader:
             _check_names(reader.schema.names)
             if is_file:
-                yield from _rows(reader.get_batch(number) for number in range(reader.num_record_batches))
+                batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
+                yield from _rows(map(_checked, batches))
             else:
-                yield from _rows(reader)
+                yield from _rows(map(_checked, reader))
 
 
 @contextmanager
@@ -77,7 +78,7 @@ def _explained(kind: str) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise FileFault(f" is no whole {kind} file: {first_line(error)}; copy or write it again.") from None
 
 
@@ -85,6 +86,20 @@ def _check_names(names: list[str]) -> None:
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
         raise FileFault(f" names the column {twice[0]!r} twice; rename one of them.")
+
+
+def _checked(batch: "pa.RecordBatch") -> "pa.RecordBatch":
+    """Returns a batch that can be read without leaving its buffers, which would end the process."""
+    import pyarrow as pa
+
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid as error:
+        # Text that is no UTF-8 is a fault of single rows.
+        if "UTF8" not in str(error):
+            raise
+        batch.validate()
+    return batch
 
 
 def _rows(batches: "Iterable[pa.RecordBatch]") -> Iterator[Row | BrokenRow]:
