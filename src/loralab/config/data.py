@@ -61,11 +61,11 @@ class SourceConfig:
     encoding: str | None = None
     """Text encoding of the files."""
     weight: float | None = None
-    """Share of the mixture relative to the other weights; null mixes in every row."""
+    """Share of the mixture relative to the other weights, drawn once for a run; null takes all."""
     rows: int | None = None
-    """Rows of an epoch drawn from this source; null follows `weight` and `epochs`."""
+    """Examples of an epoch, drawn once for the run; null follows `weight` and `epochs`."""
     epochs: float = 1.0
-    """Times each row is seen in one epoch of the run; above 0."""
+    """Times each example is seen in one epoch of the run; above 0."""
     loss_weight: float = 1.0
     """Weight of the tokens of this source in the loss; above 0."""
 
@@ -163,7 +163,7 @@ class DataConfig:
     test_fraction: float = 0.05
     """Share of the training rows held out for the final test; above 0, below 0.5."""
     max_examples: int | None = None
-    """Rows taken from the front of the training rows; null takes all."""
+    """Rows taken from the front of each training source; null takes all."""
     format: str = "auto"
     """auto, or a form: alpaca, sharegpt, openai, prompt_completion, question_answer, prompts, text,
     preference, sharegpt_preference, unpaired."""

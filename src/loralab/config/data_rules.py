@@ -7,6 +7,10 @@ from typing import Any
 from loralab.config.data import DataConfig
 from loralab.errors import did_you_mean
 
+FORMATS = (
+    "auto", "alpaca", "sharegpt", "openai", "prompt_completion", "question_answer", "prompts", "text",
+    "preference", "sharegpt_preference", "unpaired",
+)  # fmt: skip
 PRIVATE_KINDS = ("email", "phone", "card", "iban", "secret")
 RESERVED_BY = {"source": "stratified", "length": "stratified", "near": "grouped"}
 """Values of `data.split.by` that are no field, and the method that they belong to."""
@@ -23,6 +27,14 @@ def data_faults(data: DataConfig) -> Iterator[str]:
             f"data.supervise={data.supervise!r} is not allowed. Give assistant, last, all, or a list of "
             "assistant turns such as [1,-1]."
         )
+    if isinstance(data.supervise, list) and data.over_length == "cut_oldest":
+        yield (
+            "data.over_length=cut_oldest would number the turns anew, so data.supervise cannot be a list. "
+            "Use data.supervise=last, or another data.over_length."
+        )
+    template = data.prompt_template
+    if template.user is None and (template.system is not None or template.assistant is not None):
+        yield "data.prompt_template needs data.prompt_template.user, the template of the request."
     for kind in data.privacy.kinds:
         if kind not in PRIVATE_KINDS:
             hint = did_you_mean(kind, PRIVATE_KINDS)
@@ -48,6 +60,9 @@ def _place_faults(data: DataConfig) -> Iterator[str]:
 def _source_faults(data: DataConfig) -> Iterator[str]:
     for number, source in enumerate(data.sources):
         key = f"data.sources[{number}]"
+        if source.format is not None and source.format not in FORMATS:
+            hint = did_you_mean(source.format, FORMATS)
+            yield f"{key}.format={source.format!r} is unknown.{hint} Allowed: {', '.join(FORMATS)}."
         if source.path is None or not _is_path(source.path):
             yield f"{key}.path={source.path!r} is no path. Give a file, folder, glob or hub:owner/name."
         for name, low in (("weight", 0), ("rows", 0), ("epochs", 0), ("loss_weight", 0)):

@@ -6,14 +6,9 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-from loralab.config.data_rules import data_faults
+from loralab.config.data_rules import FORMATS, data_faults
 from loralab.config.schema import EvaluateConfig, TrainConfig
 from loralab.errors import ConfigError, did_you_mean
-
-FORMATS = (
-    "auto", "alpaca", "sharegpt", "openai", "prompt_completion", "question_answer", "prompts", "text",
-    "preference", "sharegpt_preference", "unpaired",
-)  # fmt: skip
 
 CHOICES: dict[str, tuple[str | None, ...]] = {
     "model.attention": ("sdpa", "eager", "flash_attention_2"),

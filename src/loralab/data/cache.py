@@ -14,7 +14,7 @@ from loralab.config.data import DataConfig
 from loralab.data.report import DataFile
 from loralab.data.templating import special_tokens
 
-WITHOUT_EFFECT = ("cache", "num_workers", "max_dropped", "packing")
+WITHOUT_EFFECT = ("cache", "num_workers", "packing")
 """Options of `DataConfig` that change no example."""
 
 

@@ -1,6 +1,6 @@
 """What compares rows with each other: near duplicates, and the rows that must not be trained on."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,20 +12,13 @@ from loralab.data.dedup import conversation_text, near_duplicate_clusters, promp
 from loralab.data.records import Record
 from loralab.data.tally import RemovedRow, excerpt
 
-CHUNK = 512
 Numbers = NDArray[np.int64]
 
 
-def stream_records(corpus: Corpus, numbers: Numbers) -> Iterator[Record]:
-    """Yields the records of the given numbers, a chunk in memory at a time."""
-    for start in range(0, len(numbers), CHUNK):
-        yield from corpus.records(numbers[start : start + CHUNK])
-
-
 def find_near_duplicates(corpus: Corpus, numbers: Numbers, config: DedupConfig) -> dict[int, int]:
-    """Returns for each near duplicate the earlier row that it resembles, by their numbers."""
+    """Returns for each near duplicate the first row of its cluster, by their numbers."""
     text_of = prompt_text if config.near == "prompt" else conversation_text
-    texts = (text_of(record) for record in stream_records(corpus, numbers))
+    texts = (text_of(record) for record in corpus.stream(numbers))
     clusters = near_duplicate_clusters(texts, config.threshold, config.num_perm)
     return {
         int(numbers[place]): int(numbers[first]) for place, first in enumerate(clusters) if first != place
@@ -51,7 +44,7 @@ def build_overlap_index(
         return None
     index = OverlapIndex(options.ngram, options.near, config.dedup.num_perm)
     for part, numbers in held_out.items():
-        for record in stream_records(corpus, numbers):
+        for record in corpus.stream(numbers):
             index.add(record, f"{part} row {record.row}")
     for path, records in benchmarks.items():
         for record in records:

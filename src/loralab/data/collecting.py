@@ -129,6 +129,8 @@ def read_benchmark(path: str, config: DataConfig) -> Iterator[Record]:
         tally.add(result.tally)
         yield from (record_from_json(row.record, row.file, row.row) for row in result.kept)
     refuse_faults(source, tally, config.on_error)
+    if not tally.kept:
+        raise DataError(f"{source.key}={path!r}: no row to compare with; give another file.")
 
 
 def _read(

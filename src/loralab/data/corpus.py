@@ -1,8 +1,9 @@
 """Checked records on disk, memory-mapped: the working store between reading and tokenizing."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -76,7 +77,7 @@ class Corpus:
         """Maps the file."""
         self.path, self.files = path, files
         self.sources, self.file_numbers, self.rows = sources, file_numbers, rows
-        self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
 
     def __len__(self) -> int:
         """Number of records."""
@@ -88,16 +89,33 @@ class Corpus:
 
     def records(self, numbers: NDArray[np.int64]) -> list[Record]:
         """The records of the given numbers, in that order."""
-        texts = self._table["record"].take(pa.array(numbers)).to_pylist()
+        texts: list[str] = [""] * len(numbers)
+        # Batch by batch: taking from the column as a whole would copy all of it.
+        batches = numbers // ROWS_PER_BATCH
+        for batch in np.unique(batches):
+            places = np.flatnonzero(batches == batch)
+            column = self._reader.get_batch(int(batch)).column(0)
+            taken = column.take(pa.array(numbers[places] % ROWS_PER_BATCH)).to_pylist()
+            for place, text in zip(places, taken, strict=True):
+                texts[place] = text
         return [
             record_from_json(text, self.files[self.file_numbers[number]], int(self.rows[number]))
             for text, number in zip(texts, numbers, strict=True)
         ]
 
+    def stream(self, numbers: NDArray[np.int64]) -> Iterator[Record]:
+        """Yields the records of the given numbers, a batch in memory at a time."""
+        for start in range(0, len(numbers), ROWS_PER_BATCH):
+            yield from self.records(numbers[start : start + ROWS_PER_BATCH])
+
     def values(self) -> list[str]:
         """What the field `data.split.by` holds in every row."""
-        return self._table["value"].to_pylist()  # type: ignore[no-any-return]
+        return self._column(1)
 
     def keys(self) -> list[bytes]:
         """The content hash of every row."""
-        return self._table["key"].to_pylist()  # type: ignore[no-any-return]
+        return self._column(2)
+
+    def _column(self, place: int) -> list[Any]:
+        batches = map(self._reader.get_batch, range(self._reader.num_record_batches))
+        return [value for batch in batches for value in batch.column(place).to_pylist()]

@@ -20,7 +20,7 @@ class Fitted:
     encoded: Encoded
     """Its tokens."""
     conversation: Conversation
-    """What they say; differs from the row where turns or text were cut."""
+    """What they say, without turns and text of user turns that were cut; a cut answer stands whole."""
     is_cut: bool = False
     """Whether something of the row is missing in it."""
     ends_open: bool = False
@@ -47,7 +47,7 @@ def fit(
     if conversation.is_text:
         return _windows(encoded, conversation, max_length) if policy == "window" else []
     if policy == "cut_response":
-        return _cut_response(encoded, conversation, max_length)
+        return _cut_response(encoded, conversation, max_length, encode)
     if policy == "cut_oldest":
         return _cut_oldest(conversation, max_length, encode)
     if policy == "cut_prompt":
@@ -55,7 +55,9 @@ def fit(
     return []
 
 
-def _cut_response(encoded: Encoded, conversation: Conversation, max_length: int) -> list[Fitted]:
+def _cut_response(
+    encoded: Encoded, conversation: Conversation, max_length: int, encode: Encode
+) -> list[Fitted]:
     reached = [span for span in encoded.spans if span[0] < max_length]
     if not reached:
         return []
@@ -64,7 +66,11 @@ def _cut_response(encoded: Encoded, conversation: Conversation, max_length: int)
     if cut <= max(start, 1):
         return []
     spans = (*reached[:-1], (start, cut, weight))
-    return [Fitted(Encoded(encoded.input_ids[:cut], spans), conversation, True, cut < end)]
+    # What is left of the turns: up to the answer that the cut falls into or follows.
+    ends = [place for place, turn in enumerate(conversation.messages, start=1) if turn.role == "assistant"]
+    heads = (replace(conversation, messages=conversation.messages[:end]) for end in ends)
+    left = next((head for head in heads if len(encode(head).input_ids) >= cut), conversation)
+    return [Fitted(Encoded(encoded.input_ids[:cut], spans), left, True, cut < end)]
 
 
 def _cut_oldest(conversation: Conversation, max_length: int, encode: Encode) -> list[Fitted]:
@@ -89,32 +95,32 @@ def _cut_prompt(
     place = max(users, key=lambda at: len(conversation.messages[at].content))
     messages = list(conversation.messages)
     for _ in range(MAX_CUTS):
-        excess = len(encoded.input_ids) - max_length
-        if excess <= 0:
-            cut = replace(conversation, messages=tuple(messages))
-            return [Fitted(encoded, cut, True)]
-        content = messages[place].content
+        content, excess = messages[place].content, len(encoded.input_ids) - max_length
         # In characters: as many as the excess takes at this text's own rate, and a few more each time.
         rate = sum(len(turn.content) for turn in messages) / len(encoded.input_ids)
         num_chars = max(1, int(excess * max(rate, 1.0)) + 1)
         if num_chars >= len(content):
             return []
         messages[place] = replace(messages[place], content=content[num_chars:].lstrip())
-        encoded = encode(replace(conversation, messages=tuple(messages)))
+        cut = replace(conversation, messages=tuple(messages))
+        encoded = encode(cut)
+        if len(encoded.input_ids) <= max_length:
+            return [Fitted(encoded, cut, True)]
     return []
 
 
 def _windows(encoded: Encoded, conversation: Conversation, max_length: int) -> list[Fitted]:
-    fitted = []
-    for low in range(0, len(encoded.input_ids), max_length):
-        high = min(low + max_length, len(encoded.input_ids))
+    """Cuts a document into windows that share one token, so that each token after the first is predicted."""
+    fitted, total = [], len(encoded.input_ids)
+    for low in range(0, total - 1, max_length - 1):
+        high = min(low + max_length, total)
+        first = low + (low > 0)
         spans = tuple(
-            (max(start, low) - low, min(end, high) - low, weight)
+            (max(start, first) - low, min(end, high) - low, weight)
             for start, end, weight in encoded.spans
-            if start < high and end > low
+            if start < high and end > first
         )
         window = Encoded(encoded.input_ids[low:high], spans)
-        # A last window of one token predicts nothing.
         if window.num_supervised:
-            fitted.append(Fitted(window, conversation, False, high < len(encoded.input_ids)))
+            fitted.append(Fitted(window, conversation, False, high < total))
     return fitted

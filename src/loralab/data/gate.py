@@ -134,7 +134,7 @@ def find_gate_faults(
         bos_id: The beginning-of-sequence token.
     """
     faults = []
-    if encoded.num_supervised == 0:
+    if encoded.num_supervised == 0 or not any(np.float32(weight) > 0 for _, _, weight in encoded.spans):
         faults.append(NOTHING_TO_LEARN)
     elif not ends_open and encoded.input_ids[encoded.spans[-1][1] - 1] not in stop_ids:
         faults.append(NO_STOP)

@@ -44,7 +44,9 @@ def hold_out(
     )
     rows = parts["train"]
     method, by = config.split.method, config.split.by
-    dealt = _METHODS[method](corpus, rows, by, (names, config.dedup.threshold), (*fractions, seed))
+    dealt = _METHODS[method](
+        corpus, rows, by, (names, (config.dedup.threshold, config.dedup.num_perm)), (*fractions, seed)
+    )
     return {
         "train": rows[dealt.train],
         "val": parts["val"] if len(parts["val"]) else rows[dealt.val],
@@ -53,7 +55,9 @@ def hold_out(
 
 
 Shares = tuple[float, float, int]
-Facts = tuple[Sequence[str], float]
+"""Shares of validation and test, and the seed."""
+Facts = tuple[Sequence[str], tuple[float, int]]
+"""Names of the sources; similarity and permutations of near duplicates."""
 
 
 def _random(corpus: Corpus, rows: Numbers, by: str | None, facts: Facts, shares: Shares) -> Split:
@@ -64,7 +68,7 @@ def _stratified(corpus: Corpus, rows: Numbers, by: str | None, facts: Facts, sha
     if by == "source":
         strata = [facts[0][source] for source in corpus.sources[rows]]
     elif by == "length":
-        strata = length_bins([len(conversation_text(record)) for record in corpus.records(rows)])
+        strata = length_bins([len(conversation_text(record)) for record in corpus.stream(rows)])
     else:
         strata = _values(corpus, rows)
     return stratified_split(strata, *shares)
@@ -73,8 +77,8 @@ def _stratified(corpus: Corpus, rows: Numbers, by: str | None, facts: Facts, sha
 def _grouped(corpus: Corpus, rows: Numbers, by: str | None, facts: Facts, shares: Shares) -> Split:
     if by != "near":
         return grouped_split(_values(corpus, rows), *shares)
-    texts = (conversation_text(record) for record in corpus.records(rows))
-    return grouped_split(near_duplicate_clusters(texts, facts[1], 128), *shares)
+    texts = (conversation_text(record) for record in corpus.stream(rows))
+    return grouped_split(near_duplicate_clusters(texts, *facts[1]), *shares)
 
 
 def _temporal(corpus: Corpus, rows: Numbers, by: str | None, facts: Facts, shares: Shares) -> Split:

@@ -151,8 +151,8 @@ class Intake:
         text = str(value)
         if not text.isprintable() or len(text) > LONGEST_VALUE:
             raise DataError(
-                f"the field {self.split_field!r} (data.split.by) holds a control character, half of a surrogate "
-                f"pair, or more than {LONGEST_VALUE} characters"
+                f"the field {self.split_field!r} (data.split.by) holds a control character, half of a "
+                f"surrogate pair, or more than {LONGEST_VALUE} characters"
             )
         return text
 

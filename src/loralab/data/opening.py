@@ -37,11 +37,13 @@ def open_source(source: Source, on_error: str = "raise") -> tuple[Format | None,
     first: list[RawRow] = []
     if source.prompt_template.user is not None:
         return None, rows
-    for row in rows:
-        first.append(row)
-        if sum(isinstance(each, Row) for _, each in first) == NUM_PROBED_ROWS:
+    whole: list[Row] = []
+    for file, row in rows:
+        first.append((file, row))
+        if isinstance(row, Row):
+            whole.append(row)
+        if len(whole) == NUM_PROBED_ROWS:
             break
-    whole = [row for _, row in first if isinstance(row, Row)]
     if not whole:
         return None, iter(first)
     try:
@@ -113,7 +115,7 @@ def refuse_faults(source: Source, tally: Tally, on_error: str) -> None:
     """
     faults = [tally.removed[check] for check in (UNREADABLE, INVALID) if check in tally.removed]
     count = sum(each.count for each in faults)
-    if not count or (on_error == "skip" and tally.kept):
+    if not count or (on_error == "skip" and count < tally.rows):
         return
     rows = sorted((row for each in faults for row in each.examples), key=lambda row: (row.file, _number(row)))
     if count == tally.rows and all(row.reason == NO_ANSWER for row in rows):

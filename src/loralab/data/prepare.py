@@ -23,7 +23,7 @@ from loralab.data.mixing import SourceShare
 from loralab.data.opening import source_files
 from loralab.data.report import DataFile, DataReport
 from loralab.data.source import PARTS, Source, list_sources
-from loralab.data.sources import hash_file, hub_revision, is_hub
+from loralab.data.sources import expand_paths, hash_file, hub_revision, is_hub
 from loralab.data.store import SCHEMA, ExampleStore
 from loralab.data.tally import Tally
 from loralab.data.workers import map_chunks
@@ -31,6 +31,7 @@ from loralab.errors import DataError
 
 ROWS_PER_CHUNK = 256
 REPORT_NAME = "report.json"
+BENCHMARKS = "data.contamination.benchmarks"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class PreparedData:
     shares: list[SourceShare] = field(default_factory=list)
     """Part of each training source in the mixture; empty where every example is seen once."""
     folder: Path | None = None
-    """Where the examples lie; None where they are in memory."""
+    """Where the examples are kept for the next run; None where they are not."""
 
 
 def prepare_data(config: DataConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreparedData:
@@ -76,7 +77,9 @@ def prepare_data(config: DataConfig, tokenizer: PreTrainedTokenizerBase, seed: i
         DataError: A file, a row or the whole cannot be used.
     """
     sources = list_sources(config)
+    benchmarks = [path for each in config.contamination.benchmarks for path in expand_paths(each, BENCHMARKS)]
     files = [file for source in sources for file in _pin(source)]
+    files += [DataFile(str(path), hash_file(path, BENCHMARKS)) for path in benchmarks]
     root = cache_dir() / "prepared" if config.cache else Path(tempfile.mkdtemp(prefix="loralab-"))
     folder = root / cache_key(config, tokenizer, files, seed)
     try:
@@ -118,10 +121,26 @@ def _build(
             _write_split(work / f"{part}.arrow", part, maker, collected.parts[part], report)
         (work / REPORT_NAME).write_text(json.dumps(report.to_dict()), encoding="utf-8")
         (work / "corpus.arrow").unlink()
-        if not (folder / REPORT_NAME).is_file():
-            os.replace(work, folder)
+        _move_into_place(work, folder)
+    except OSError as error:
+        raise DataError(
+            f"prepared data cannot be written to {folder.parent}: {error.strerror}. Make room there, or give "
+            "another folder in LORALAB_CACHE."
+        ) from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _move_into_place(work: Path, folder: Path) -> None:
+    """Puts a finished folder under its name, unless another process was faster; a damaged one gives way."""
+    if (folder / REPORT_NAME).is_file():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        os.replace(work, folder)
+    except OSError:
+        if not (folder / REPORT_NAME).is_file():
+            raise
 
 
 def _write_split(
@@ -148,7 +167,10 @@ def _write_split(
     check_lengths(count, len(store), (config.max_length, max_dropped), part)
     if not len(store):
         names = ", ".join(maker.corpus.files)
-        raise DataError(f"no {part} rows are left of {names}: left out {rendered.describe()}.")
+        first = next((row.reason for each in rendered.removed.values() for row in each.examples), "")
+        raise DataError(
+            f"no {part} rows are left of {names}: left out {rendered.describe()}, such as: {first}"
+        )
     report.ledgers[part] = make_ledger(count, store.lengths, store.supervised)
 
 
@@ -172,5 +194,5 @@ def _open(folder: Path, config: DataConfig, sources: Sequence[Source], files: li
         report=report,
         source_names=[source.name for source in sources],
         shares=[s.share(int(n)) for s, n in zip(sources, counts, strict=True) if s.part == "train"],
-        folder=folder,
+        folder=folder if config.cache else None,
     )

@@ -60,11 +60,10 @@ def list_sources(config: DataConfig) -> list[Source]:
     """Returns the sources of a run, the training ones first, each under a name of its own."""
     if config.name == "calls":
         folder = Path(str(files("loralab.data.calls")))
-        found = [
+        return [
             _source(config, SourceConfig(path=str(folder / name), name="calls", format="openai"), part, "")
             for part, name in EMBEDDED.items()
         ]
-        return found
     listed = config.sources or [SourceConfig(path=config.path)]
     keys = [f"data.sources[{i}].path" for i in range(len(listed))] if config.sources else ["data.path"]
     train = [_source(config, each, "train", key) for each, key in zip(listed, keys, strict=True)]
@@ -73,7 +72,7 @@ def list_sources(config: DataConfig) -> list[Source]:
         for part, path in (("val", config.val_path), ("test", config.test_path))
         if path is not None
     ]
-    return [*_distinct(train), *held_out]
+    return list(_distinct([*train, *held_out]))
 
 
 def mapped_columns(columns: ColumnsConfig) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The base model against the tuned one, on the same held-out examples."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from loralab.config.schema import EvalConfig
 from loralab.data.datamodule import eval_batches
 from loralab.data.masking import IGNORE_INDEX, Example
 from loralab.data.prepare import PreparedData
-from loralab.data.templating import apply_template
+from loralab.data.templating import apply_template, special_tokens
 from loralab.evaluation.generation import GenerationSettings, generate_responses
 from loralab.evaluation.matching import exact_match
 from loralab.evaluation.perplexity import mean_nll
@@ -73,16 +73,24 @@ def compare(
     return Comparison(figures, predictions)
 
 
-def generation_settings(examples: Sequence[Example], config: EvalConfig) -> GenerationSettings:
+def generation_settings(
+    examples: Sequence[Example], config: EvalConfig, special_ids: Collection[int]
+) -> GenerationSettings:
     """Derives stop tokens and the longest answer from what the examples teach.
 
-    The stop tokens are the last supervised token of each example: what ends a turn in this template.
+    The stop tokens are the last supervised token of each example: what ends a turn in this template. An
+    answer that was cut ends in an ordinary token, which stops nothing.
+
+    Args:
+        examples: What is answered.
+        config: Limits that the user set.
+        special_ids: Every special token.
     """
     learned = [[label for label in example.labels if label != IGNORE_INDEX] for example in examples]
     longest = min(GENERATION_CAP, math.ceil(1.25 * max(map(len, learned))))
     return GenerationSettings(
         max_new_tokens=config.max_new_tokens or longest,
-        stop_ids=tuple(sorted({labels[-1] for labels in learned})),
+        stop_ids=tuple(sorted({labels[-1] for labels in learned}.intersection(special_ids))),
         batch_size=config.batch_size,
     )
 
@@ -94,7 +102,7 @@ def _answers(
     config: EvalConfig,
     console: Console,
 ) -> list[dict[str, Any]]:
-    settings = generation_settings(examples, config)
+    settings = generation_settings(examples, config, special_tokens(tokenizer).values())
     conversations = [example.conversation for example in examples]
     prompts = [
         apply_template(tokenizer, item.prompt, generation_prompt=True, tools=item.tools)

@@ -1,14 +1,12 @@
 """The facts about data as one self-contained HTML page, with every token of some examples."""
 
-import os
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from loralab.evaluation import data_rows
 from loralab.evaluation.data_facts import DataFacts, ShownExample
 from loralab.evaluation.length_plot import draw_lengths
+from loralab.evaluation.pages import load_template, write_page
 from loralab.evaluation.token_view import clip_tokens
 
 MOST_TOKENS = 1024
@@ -22,32 +20,17 @@ def write_data_page(path: Path, facts: DataFacts) -> Path:
         path: The file to write.
         facts: What is known of the data; without a plan the page is about the data alone.
     """
-    page = render_data_page(facts)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        # A row can hold lone surrogates, which UTF-8 cannot: print those as "?".
-        temporary.write_bytes(page.encode("utf-8", errors="replace"))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return write_page(path, render_data_page(facts))
 
 
 def render_data_page(facts: DataFacts) -> str:
     """Renders the page."""
-    environment = Environment(
-        loader=PackageLoader("loralab.evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     report = facts.report
     histograms = {
         name: draw_lengths(ledger.histogram, facts.max_length, name)
         for name, ledger in report.ledgers.items()
     }
-    return environment.get_template("data.html.jinja").render(
+    return load_template("data.html.jinja").render(
         facts=facts,
         rows=data_rows,
         headline=_headline(facts),

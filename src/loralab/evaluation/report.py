@@ -1,16 +1,14 @@
 """The report of a run: one self-contained HTML page, written from the files of the run folder alone."""
 
 import math
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from loralab import metrics
+from loralab.evaluation.pages import load_template, write_page
 from loralab.evaluation.plots import PLOTS, count_non_finite, draw_plot, to_float
 from loralab.evaluation.run_record import RunRecord, as_mapping, load_run
 
@@ -75,29 +73,13 @@ def write_report(run_dir: Path) -> Path:
     Raises:
         DataError: the folder does not exist, or one of its YAML or JSON files cannot be parsed.
     """
-    page = render_report(load_run(run_dir))
-    path = run_dir / "report.html"
-    temporary = run_dir / f".report.html.{os.getpid()}"
-    try:
-        # Generated text can hold lone surrogates, which UTF-8 cannot: print those as "?".
-        temporary.write_bytes(page.encode("utf-8", errors="replace"))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return write_page(run_dir / "report.html", render_report(load_run(run_dir)))
 
 
 def render_report(run: RunRecord) -> str:
     """Renders the page."""
-    environment = Environment(
-        loader=PackageLoader("loralab.evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     comparisons = compare_to_base(run.summary)
-    return environment.get_template("report.html.jinja").render(
+    return load_template("report.html.jinja").render(
         run=run,
         status=str(run.summary.get("status") or ""),
         command=_command(run),

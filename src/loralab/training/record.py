@@ -40,7 +40,7 @@ def begin_training(config: TrainConfig, setup: Setup, command: str = "train") ->
     if config.run.name is not None and job is not None:
         run_id = f"{run_id}_{job}"
     run = create_run(config.run.outputs_dir, command, run_id)
-    _describe(run, config, setup, now, {"command": "train", "seed": config.seed})
+    _describe(run, config, setup, now, {"command": command, "seed": config.seed})
     if not config.dry_run:
         update_summary(run, {"run_id": run.run_id, "status": "running", "step": 0})
     return run

@@ -52,12 +52,14 @@ def check_same_data(run: RunFolder, files: Sequence[DataFile]) -> None:
     """Refuses to continue on other rows than the run began with.
 
     Raises:
-        DataError: A file's content changed.
+        DataError: A file changed, came or went.
     """
-    before = [entry["sha256"] for entry in read_json(run.manifest_path).get("data", [])]
-    for file, sha256 in zip(files, before, strict=False):
-        if file.sha256 != sha256:
-            raise DataError(f"{file.path} changed since {run.run_id} began. Restore it, or start a new run.")
+    before = {entry["path"]: entry["sha256"] for entry in read_json(run.manifest_path).get("data", [])}
+    now = {file.path: file.sha256 for file in files}
+    for path in {**before, **now}:
+        if before.get(path) != now.get(path):
+            what = "changed" if path in before and path in now else "is new" if path in now else "is gone"
+            raise DataError(f"{path} {what} since {run.run_id} began. Restore it, or start a new run.")
 
 
 def last_checkpoint(run: RunFolder, console: Console) -> Checkpoint | None:

@@ -77,6 +77,7 @@ def test_cut_in_a_later_turn_keeps_the_answers_before_it_whole() -> None:
     assert text(item) == "<uhi><ayes>"
     assert item.is_cut
     assert not item.ends_open
+    assert [message.content for message in item.conversation.messages] == ["hi", "yes"]
 
 
 def test_response_of_which_nothing_would_be_left_is_dropped() -> None:
@@ -128,13 +129,19 @@ def test_prompt_that_cannot_shrink_enough_is_dropped() -> None:
 
 def test_document_is_split_into_windows_that_lose_nothing() -> None:
     windows = fitted(Conversation((Message("text", "abcdefgh"),)), "window", 4)
-    assert [text(item) for item in windows] == ["abcd", "efgh"]
-    # The ninth token, the end, would be a window that predicts nothing.
-    assert [item.ends_open for item in windows] == [True, True]
-    windows = fitted(Conversation((Message("text", "abcdefghi"),)), "window", 4)
-    assert [text(item) for item in windows] == ["abcd", "efgh", "i>"]
+    # The token that two windows share is read by the second and learned by the first.
+    assert [text(item) for item in windows] == ["abcd", "defg", "gh>"]
+    assert [learned(item) for item in windows] == [["abcd"], ["efg"], ["h>"]]
     assert [item.ends_open for item in windows] == [True, True, False]
     assert not any(item.is_cut for item in windows)
+
+
+@given(st.integers(1, 60), st.integers(3, 20))
+def test_windows_predict_every_token_but_the_first_once(length: int, max_length: int) -> None:
+    conversation = Conversation((Message("text", "x" * length),))
+    windows = fitted(conversation, "window", max_length)
+    assert sum(item.encoded.num_supervised for item in windows) == length
+    assert all(len(item.encoded.input_ids) <= max_length for item in windows)
 
 
 @given(

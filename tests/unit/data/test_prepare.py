@@ -308,8 +308,8 @@ def test_training_rows_that_are_all_held_out_too_are_refused(
 ) -> None:
     path = numbered(tmp_path / "rows.jsonl", 5)
     assert fault(tokenizer, path=path, val_path=path, test_path=path) == (
-        f"data.path={path!r}: no training rows are left: of 5, 5 were left out (duplicate). See data.dedup, data.quality and "
-        "data.privacy, or add rows."
+        f"data.path={path!r}: no training rows are left: of 5, 5 were left out (duplicate). See data.dedup, "
+        "data.quality and data.privacy, or add rows."
     )
 
 
