@@ -1,5 +1,6 @@
 """Stopped runs: they end cleanly, and continuing them equals never having stopped."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -12,11 +13,12 @@ from safetensors.torch import load_file
 
 from loralab.config.load import to_yaml
 from loralab.config.schema import TrainConfig
+from loralab.data.report import DataFile
 from loralab.errors import ConfigError, DataError, Interrupted
 from loralab.modules.sft import SFTModule
 from loralab.runs.folder import RunFolder, create_run
 from loralab.training.fit import train
-from loralab.training.resume import reopen
+from loralab.training.resume import check_same_data, reopen
 
 TIMES = {"train/tokens_per_s", "memory/rss_gib", "memory/peak_gib"}
 DROPOUT = "lora.dropout=0.2"
@@ -225,3 +227,16 @@ def test_resume_keeps_the_runs_own_settings_unless_typed(
     now = compose_tiny(tmp_path, *typed)
     _, config = reopen(now, typed)
     assert (config.eval.batch_size, config.callbacks.log_every) == (batch_size, log_every)
+
+
+def test_file_that_came_into_the_folder_is_refused(tmp_path: Path) -> None:
+    run = create_run(str(tmp_path), "train", "r")
+    before = [DataFile("rows/a.jsonl", "1" * 64)]
+    run.manifest_path.write_text(json.dumps({"data": [dataclasses.asdict(file) for file in before]}))
+    check_same_data(run, before)
+    with pytest.raises(DataError, match=r"rows/b.jsonl is new since r began"):
+        check_same_data(run, [*before, DataFile("rows/b.jsonl", "2" * 64)])
+    with pytest.raises(DataError, match=r"rows/a.jsonl is gone since r began"):
+        check_same_data(run, [])
+    with pytest.raises(DataError, match=r"rows/a.jsonl changed since r began"):
+        check_same_data(run, [DataFile("rows/a.jsonl", "3" * 64)])

@@ -544,3 +544,70 @@ def test_several_processes_prepare_what_one_does(tokenizer: PreTrainedTokenizerB
     for split in ("train", "val", "test"):
         assert list(getattr(alone, split).examples) == list(getattr(together, split).examples)
     assert alone.report == together.report
+
+
+def test_benchmark_that_changes_is_compared_with_anew(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LORALAB_CACHE", str(tmp_path / "cache"))
+    path = numbered(tmp_path / "rows.jsonl", 20)
+    benchmark = write(tmp_path / "benchmark.jsonl", {"prompt": "Other", "completion": "words"})
+    options = {"path": path, "contamination": ContaminationConfig("drop", benchmarks=[benchmark])}
+    assert removed(cached(tokenizer, **options)) == {}
+    write(tmp_path / "benchmark.jsonl", {"prompt": "Count 3", "completion": "answer 3"})
+    data = cached(tokenizer, **options)
+    assert "answer 3" not in answers(data, "train")
+    assert [Path(file.path).name for file in data.files] == ["rows.jsonl", "benchmark.jsonl"]
+
+
+def test_damaged_cache_is_made_again(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LORALAB_CACHE", str(tmp_path / "cache"))
+    path = numbered(tmp_path / "rows.jsonl", 20)
+    folder = cached(tokenizer, path=path).folder
+    assert folder is not None
+    (folder / "report.json").unlink()
+    assert counts(cached(tokenizer, path=path)) == (18, 1, 1)
+
+
+def test_stricter_limit_is_not_passed_by_the_cache(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LORALAB_CACHE", str(tmp_path / "cache"))
+    path = write(tmp_path / "rows.jsonl", *({"text": "a" * (10 + 3 * i)} for i in range(30)))
+    held = {
+        "val_path": write(tmp_path / "v.jsonl", {"text": "v"}),
+        "test_path": write(tmp_path / "t.jsonl", {"text": "t"}),
+    }
+    cached(tokenizer, path=path, max_length=60, max_dropped=0.9, **held)
+    with pytest.raises(DataError, match=r"data\.max_dropped"):
+        cached(tokenizer, path=path, max_length=60, max_dropped=0.0, **held)
+
+
+def test_validation_rows_that_are_all_test_rows_too_are_refused(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    path = numbered(tmp_path / "rows.jsonl", 20)
+    held = numbered(tmp_path / "held.jsonl", 4, "held")
+    message = fault(tokenizer, path=path, val_path=held, test_path=held)
+    assert (
+        f"data.val_path={held!r}: no validation rows are left: of 4, 4 were left out (duplicate)" in message
+    )
+
+
+def test_response_that_is_cut_teaches_no_stop_and_is_counted(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    rows = [{"prompt": f"Q{i}", "completion": "word " * (5 + i)} for i in range(20)]
+    path = write(tmp_path / "rows.jsonl", *rows)
+    held = {
+        "val_path": numbered(tmp_path / "v.jsonl", 1),
+        "test_path": numbered(tmp_path / "t.jsonl", 1, "exam"),
+    }
+    data = prepare(tokenizer, path=path, max_length=60, over_length="cut_response", max_dropped=0.9, **held)
+    assert 0 < data.train.ledger.truncated < 20
+    assert data.train.ledger.dropped == 0
+    for example in data.train.examples:
+        stops = example.labels.count(tokenizer.eos_token_id)
+        assert stops == (len(example.input_ids) < 60 or example.input_ids[-1] == tokenizer.eos_token_id)
