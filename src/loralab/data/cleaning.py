@@ -10,7 +10,7 @@ from loralab.data.contamination import OverlapIndex
 from loralab.data.corpus import Corpus
 from loralab.data.dedup import conversation_text, near_duplicate_clusters, prompt_text
 from loralab.data.records import Record
-from loralab.data.tally import RemovedRow, excerpt
+from loralab.data.tally import RemovedRow, excerpt_turns
 
 Numbers = NDArray[np.int64]
 
@@ -57,5 +57,5 @@ def build_overlap_index(
 def removed_row(corpus: Corpus, number: int, reason: str) -> RemovedRow:
     """Describes a row of the corpus that is left out or reported."""
     record = corpus.records(np.array([number]))[0]
-    shown = excerpt(" / ".join(message.content[:200] for message in record.messages))
+    shown = excerpt_turns(record.messages)
     return RemovedRow(record.source, f"row {record.row}", reason, shown)

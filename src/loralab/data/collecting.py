@@ -21,7 +21,7 @@ from loralab.data.records import Record
 from loralab.data.report import SourceReport
 from loralab.data.serialization import record_from_json
 from loralab.data.source import PARTS, Source
-from loralab.data.tally import RemovedRow, Tally, excerpt
+from loralab.data.tally import RemovedRow, Tally, excerpt_turns
 from loralab.data.workers import chunked, map_chunks
 from loralab.errors import DataError
 
@@ -151,7 +151,7 @@ def _read(
             if first is not None:
                 reason = f"the same as {writer.place(first)}"
                 said = record_from_json(row.record, row.file, row.row).messages
-                shown = excerpt(" / ".join(message.content for message in said))
+                shown = excerpt_turns(said)
                 report.tally.remove("duplicate", RemovedRow(row.file, f"row {row.row}", reason, shown))
                 continue
             writer.append(row.record, row.key, number, (row.file, row.row), row.value)

@@ -16,7 +16,7 @@ from loralab.data.gate import LengthCount, find_gate_faults
 from loralab.data.masking import Encoded, encode
 from loralab.data.records import Conversation
 from loralab.data.store import example_columns
-from loralab.data.tally import RemovedRow, Tally, excerpt
+from loralab.data.tally import RemovedRow, Tally, excerpt_turns
 from loralab.data.templating import Rendered, Renderer, special_tokens
 from loralab.errors import DataError
 
@@ -149,5 +149,5 @@ def place_of(conversation: Conversation) -> str:
 
 
 def _removed(conversation: Conversation, reason: str) -> RemovedRow:
-    shown = excerpt(" / ".join(message.content[:200] for message in conversation.messages))
+    shown = excerpt_turns(conversation.messages)
     return RemovedRow(conversation.source, f"row {conversation.row}", reason, shown)

@@ -16,7 +16,7 @@ from loralab.data.records import Conversation, LabelledConversation, PreferenceP
 from loralab.data.serialization import record_to_json
 from loralab.data.source import Source
 from loralab.data.sources import BrokenRow, Row
-from loralab.data.tally import RemovedRow, Tally, excerpt, shorten
+from loralab.data.tally import RemovedRow, Tally, excerpt, excerpt_turns, shorten
 from loralab.data.validity import find_fault, is_prompt_only
 from loralab.errors import DataError
 
@@ -99,7 +99,7 @@ class Intake:
         record, value = self.convert(row.fields), self._split_value(row.fields)
         checked, removal = self._check(record, result.private)
         if removal is not None:
-            shown = excerpt(" / ".join(message.content[:200] for message in record.messages))
+            shown = excerpt_turns(record.messages)
             result.tally.remove(removal.check, RemovedRow(file, row.place, removal.reason, shown))
             return
         if self.for_training:

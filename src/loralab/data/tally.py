@@ -1,8 +1,10 @@
 """What became of every row: rows in are rows kept plus rows counted as removed, always."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from loralab.data.records import Message
 
 SHOWN_EXAMPLES = 5
 """Removed rows that are kept as examples, for each reason of removal."""
@@ -86,6 +88,11 @@ def shorten(message: str) -> str:
     if len(message) <= MESSAGE_CHARS:
         return message
     return f"{message[: MESSAGE_CHARS - 300]} … {message[-300:]}"
+
+
+def excerpt_turns(messages: Iterable[Message]) -> str:
+    """Shortens the texts of turns to what a report shows of them."""
+    return excerpt(" / ".join(message.content[:EXCERPT_CHARS] for message in messages))
 
 
 def excerpt(text: str) -> str:
