@@ -15,6 +15,7 @@ from loralab.cli.request import Request
 from loralab.config.data import DataConfig
 from loralab.data.corpus import Corpus, CorpusWriter
 from loralab.data.dedup import ExactDuplicates
+from loralab.data.formats.columns import rename_columns
 from loralab.data.formats.detection import NUM_PROBED_ROWS, explain_detection
 from loralab.data.formats.registry import FORMATS, Format
 from loralab.data.intake import INVALID, UNREADABLE, Intake, RawRow
@@ -100,16 +101,17 @@ def open_all(request: Request) -> list[Opened]:
     Raises:
         DataError: A file cannot be read, or no single form fits.
     """
-    return [open_one(source, request.config.max_examples) for source in request.sources]
+    config = request.config
+    return [open_one(source, config.max_examples, config.on_error) for source in request.sources]
 
 
-def open_one(source: Source, max_rows: int | None) -> Opened:
+def open_one(source: Source, max_rows: int | None, on_error: str = "raise") -> Opened:
     """Opens one source and says why its rows have their form.
 
     Raises:
         DataError: A file cannot be read, or no single form fits.
     """
-    form, rows = open_source(source)
+    form, rows = open_source(source, on_error)
     first = list(islice(rows, NUM_PROBED_ROWS))
     whole = [row for _, row in first if isinstance(row, Row)]
     if source.prompt_template.user is not None:
@@ -117,11 +119,20 @@ def open_one(source: Source, max_rows: int | None) -> Opened:
     if form is None:
         form = FORMATS.get(source.form, FORMATS[FALLBACK])
         reason = "no row can be read"
-    elif source.form == "auto" and whole:
-        form, reason = _detect(source, whole)
+    elif source.form == "auto":
+        # By the rows of that form alone, where others are to be told of or left out.
+        fitting = [row for row in whole if _fits(row, form, source)]
+        form, reason = _detect(source, fitting) if fitting else (form, form.name)
     else:
         reason = f"{form.name}: given with format={form.name}"
     return Opened(source, form, reason, islice(chain(first, rows), max_rows))
+
+
+def _fits(row: Row, form: Format, source: Source) -> bool:
+    try:
+        return form.matches(rename_columns(row.fields, source.columns, (form,)))
+    except DataError:
+        return False
 
 
 def _detect(source: Source, whole: Sequence[Row]) -> tuple[Format, str]:

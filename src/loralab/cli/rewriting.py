@@ -124,7 +124,7 @@ def _route(
     """Reads the sources again and writes every row that stays to the file of its part."""
     corpus, number = gathered.corpus, 0
     for place, source in enumerate(request.sources):
-        for file, row in open_one(source, request.config.max_examples).rows:
+        for file, row in open_one(source, request.config.max_examples, request.config.on_error).rows:
             if number == len(corpus) or corpus.sources[number] != place or not isinstance(row, Row):
                 continue
             stands = corpus.rows[number], corpus.files[corpus.file_numbers[number]]

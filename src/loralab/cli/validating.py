@@ -35,7 +35,7 @@ def run_validate(request: Request, limit: int) -> int:
     for source in request.sources:
         form, num_rows, found = "", 0, 0
         try:
-            opened = open_one(source, request.config.max_examples)
+            opened = open_one(source, request.config.max_examples, "skip")
             form = f" ({opened.form_name})"
             validator = Validator(make_intake(opened, request.config, must_answer=True))
             for count, faults in work_through(validator, opened.rows, request.config.num_workers):

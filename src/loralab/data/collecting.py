@@ -86,11 +86,10 @@ def collect(sources: Sequence[Source], config: DataConfig, seed: int, folder: Pa
     part_of = np.array([PARTS.index(source.part) for source in sources])
     own = part_of[corpus.sources[alive]] if len(alive) else alive
     given = {part: alive[own == place] for place, part in enumerate(PARTS)}
-    for part in PARTS:
-        chosen = [number for number, source in enumerate(sources) if source.part == part]
-        if chosen and not len(given[part]):
-            named = ", ".join(f"{sources[number].key}={sources[number].path!r}" for number in chosen)
-            raise DataError(f"{named}: {_explain_nothing_left(part, [reports[number] for number in chosen])}")
+    for source, report in zip(sources, ordered, strict=True):
+        if not report.tally.kept:
+            where = f"{source.key}={source.path!r}"
+            raise DataError(f"{where}: {_explain_nothing_left(source.part, report.tally)}")
     try:
         parts = hold_out(corpus, given, config, [source.name for source in sources], seed)
     except DataError as error:
@@ -170,10 +169,7 @@ def _drop_near_duplicates(
     return alive[~np.isin(alive, np.fromiter(found, np.int64, len(found)))]
 
 
-def _explain_nothing_left(part: str, reports: Sequence[SourceReport]) -> str:
-    total = Tally()
-    for report in reports:
-        total.add(report.tally)
+def _explain_nothing_left(part: str, total: Tally) -> str:
     word = {"train": "training", "val": "validation"}.get(part, part)
     return (
         f"no {word} rows are left: of {total.rows}, {total.num_removed} were left out "

@@ -159,7 +159,7 @@ def check_supervision(faults: dict[str, list[str]], num_examples: int, split: st
         for what, places in faults.items()
     ]
     if messages:
-        raise DataError("; ".join(messages) + ". Mend the rows or the chat template.")
+        raise DataError("; ".join(messages) + ". Mend the rows, data.supervise or the chat template.")
 
 
 def _places(places: Sequence[str], total: int) -> str:

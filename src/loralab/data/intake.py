@@ -99,7 +99,9 @@ class Intake:
         record, value = self.convert(row.fields), self._split_value(row.fields)
         checked, removal = self._check(record, result.private)
         if removal is not None:
-            shown = excerpt_turns(record.messages)
+            # What was left out for personal data must not live on in the report of it.
+            quoted = mask_record(record, self.privacy.kinds) if removal.check == "privacy" else record
+            shown = excerpt_turns(quoted.messages)
             result.tally.remove(removal.check, RemovedRow(file, row.place, removal.reason, shown))
             return
         if self.for_training:

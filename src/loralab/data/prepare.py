@@ -180,7 +180,8 @@ def _refuse_unrendered(tally: Tally, part: str, config: DataConfig) -> None:
         return
     first = removals.examples[0]
     more = f" (and {removals.count - 1} more {part} rows)" if removals.count > 1 else ""
-    raise DataError(f"{first.file} {first.place}: {first.reason}{more}")
+    remedy = " Mend the rows, or leave such rows out with data.on_error=skip."
+    raise DataError(f"{first.file} {first.place}: {first.reason}{more}.{remedy}")
 
 
 def _open(folder: Path, config: DataConfig, sources: Sequence[Source], files: list[DataFile]) -> PreparedData:

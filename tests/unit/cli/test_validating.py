@@ -54,10 +54,8 @@ def test_files_of_different_forms_are_judged_each_by_its_own(run: Run, write_row
     assert result.exit_code == 2
     assert result.output.splitlines() == [
         "one.jsonl: 1 row, all valid (prompt_completion)",
-        "PATH='two.jsonl': data.format='auto': line 2 has the fields instruction and does not fit 'alpaca' "
-        "(instruction, output) as the rows before it do. Mend the row, or set data.format=alpaca to see "
-        "every such row.",
-        "two.jsonl: 0 rows = 0 valid + 0 with faults; the rest cannot be read",
+        "two.jsonl line 2: the field 'output' is missing.",
+        "two.jsonl: 2 rows = 1 valid + 1 with faults (alpaca)",
     ]
 
 

@@ -152,7 +152,7 @@ def test_every_kind_of_fault_is_told_at_once() -> None:
         "4 of 6 train rows have no token to learn: rows.jsonl row 1, rows.jsonl row 2, rows.jsonl row 3 "
         "and 1 more; 1 of 6 train rows do not learn their end-of-turn token: rows.jsonl row 5; "
         "1 of 6 train rows begin with two beginning-of-sequence tokens: rows.jsonl row 6. "
-        "Mend the rows or the chat template."
+        "Mend the rows, data.supervise or the chat template."
     )
 
 

@@ -207,7 +207,8 @@ def test_row_that_the_template_refuses_is_named(tokenizer: PreTrainedTokenizerBa
     )  # fmt: skip
     kept = DedupConfig(exact=False)
     assert fault(changed, path=path, val_path=path, test_path=path, dedup=kept) == (
-        f"{path} row 2: the chat template refuses these turns: One exchange only"
+        f"{path} row 2: the chat template refuses these turns: One exchange only. Mend the rows, or leave "
+        "such rows out with data.on_error=skip."
     )
 
 
