@@ -144,6 +144,7 @@ class _Written:
         self.cells: dict[str, set[bool]] = {}
 
     def add(self, row: NewRow) -> None:
+        """Remembers what was written, to compare it with what is read back."""
         unit, _, number = row.place.partition(" ")
         file = self.files.setdefault(row.file, len(self.files))
         self.units.setdefault(file, unit)

@@ -18,6 +18,7 @@ class _Commands(TyperGroup):
     """Turns errors that a user can mend into one message and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
+        """Runs the chosen command."""
         try:
             return super().invoke(ctx)
         except LoralabError as error:

@@ -147,12 +147,14 @@ class _Turns:
         self._rows = array("i")
 
     def add(self, row: int, hashes: Hashes) -> None:
+        """Adds the n-grams of one turn of a row."""
         if len(hashes) >= self._ngram:
             self._grams.frombytes(ngram_hashes(hashes, self._ngram).tobytes() + bytes(8 * (self._ngram - 1)))
             self._ends.append(len(self._grams))
             self._rows.append(row)
 
     def index(self, source_of_row: NDArray[np.int32]) -> "_SortedHashes":
+        """Returns the n-grams that are no fixed text of their source."""
         if not self._rows:
             return _SortedHashes(np.empty(0, np.uint64), np.empty(0, np.int32), np.empty(0, bool))
         grams, ends = np.frombuffer(self._grams, np.uint64), np.frombuffer(self._ends, np.int64)
@@ -236,6 +238,7 @@ class _NearIndex:
         self._num_rows = 0
 
     def add(self, turns: Sequence[Hashes]) -> None:
+        """Adds the sketch of the next row."""
         row, self._num_rows = self._num_rows, self._num_rows + 1
         sketched = self._sketch(turns)
         if sketched is None:
@@ -245,6 +248,7 @@ class _NearIndex:
         self._added_rows.append(row)
 
     def freeze(self) -> None:
+        """Sorts the sketches by their bands."""
         keys = np.frombuffer(self._added_keys, np.uint32) if self._added_keys else np.empty(0, np.uint32)
         order = np.argsort(keys, kind="stable")
         self._keys = keys[order]
@@ -254,6 +258,7 @@ class _NearIndex:
         del self._added_keys, self._added_sketches, self._added_rows
 
     def find(self, turns: Sequence[Hashes]) -> int | None:
+        """Returns the first row that is similar enough; None where none is."""
         sketched = self._sketch(turns)
         if sketched is None or not len(self._keys):
             return None

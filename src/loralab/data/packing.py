@@ -142,6 +142,7 @@ class _Rooms:
         """Bit `room` is set while rows with that room are here."""
 
     def put(self, room: int, rows: Integers) -> None:
+        """Files rows under the room that is left in them; full rows are done with."""
         if room and len(rows):
             self.rows.setdefault(room, []).append(rows)
             self.occupied |= 1 << room

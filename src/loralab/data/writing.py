@@ -195,6 +195,7 @@ class _Table:
         self.num_rows = 0
 
     def write(self, fields: Fields) -> None:
+        """Spools one row and widens the types of its columns."""
         row, columns = dict(fields), dict(self.columns)
         for name, value in row.items():
             columns[name] = self._type_of(name, value)
@@ -203,6 +204,7 @@ class _Table:
         self.num_rows += 1
 
     def finish(self) -> None:
+        """Writes the spooled rows under the types that hold all of them."""
         self.spool.seek(0)
         if self.kind in DELIMITERS:
             self._write_text(DELIMITERS[self.kind])
@@ -259,6 +261,7 @@ class _Lines:
         self.stream = stream
 
     def write(self, text: str) -> None:
+        """Writes one line, or raises `DataError` where UTF-8 cannot."""
         try:
             self.stream.write(text.removesuffix("\r\n").encode() + b"\n")
         except UnicodeEncodeError:

@@ -46,6 +46,7 @@ def projection(model: PreTrainedModel) -> Projection:
     scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
 
     def project(hidden: Tensor) -> Tensor:
+        """Maps hidden states [num, hidden] to logits [num, vocab]."""
         logits: Tensor = head(hidden)
         if scale != 1.0:
             logits = logits * scale

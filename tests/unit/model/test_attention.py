@@ -202,7 +202,9 @@ def test_packed_rows_build_no_mask_over_the_whole_row(monkeypatch: pytest.Monkey
 
     monkeypatch.setitem(AttentionMaskInterface._global_mapping, DOCUMENT_ATTENTION, build_mask)
 
-    run_packed(model, random_documents())
+    with torch.no_grad():
+        packed = run_packed(model, random_documents())
+    assert packed.isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -259,7 +261,9 @@ def test_a_model_without_weights_can_be_enabled() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_sixteen_bit_models_pass_the_probe(dtype: torch.dtype) -> None:
-    enable_document_attention(build("gpt_oss").to(dtype))
+    model = build("gpt_oss").to(dtype)
+    enable_document_attention(model)
+    assert model.config._attn_implementation == DOCUMENT_ATTENTION
 
 
 def test_flash_attention_gets_the_arguments_that_transformers_documents() -> None:
