@@ -72,7 +72,6 @@ def group_by_tokens(
     max_tokens: int,
     pad_multiple: int,
     order: Integers | None = None,
-    max_rows: int | None = None,
 ) -> Packs:
     """Groups documents of like length into batches whose padded size stays within a token budget.
 
@@ -84,7 +83,6 @@ def group_by_tokens(
         max_tokens: Most tokens of a batch, padding included.
         pad_multiple: Widths are multiples of this.
         order: As for `pack_best_fit`; the number and the shapes of the batches do not depend on it.
-        max_rows: Most documents of a batch; None sets no limit.
     """
     lengths = np.asarray(lengths, dtype=np.int64)
     documents = _longest_first(lengths, order)
@@ -93,7 +91,7 @@ def group_by_tokens(
     start = 0
     while start < len(documents):
         rows = max(1, max_tokens // int(widths[start]))
-        rows = min(rows, max_rows or rows, len(documents) - start)
+        rows = min(rows, len(documents) - start)
         sizes.append(rows)
         start += rows
     return Packs(_offsets(np.array(sizes, dtype=np.int64)), documents)

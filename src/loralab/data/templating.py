@@ -18,7 +18,6 @@ __all__ = [
     "Rendered",
     "Renderer",
     "apply_template",
-    "find_injected",
     "render",
     "set_chat_template",
     "special_tokens",
@@ -72,11 +71,6 @@ def render(
 ) -> Rendered:
     """Renders one conversation as `Renderer.render` does; for many, build a `Renderer` once."""
     return Renderer(tokenizer, supervise).render(conversation)
-
-
-def find_injected(tokenizer: PreTrainedTokenizerBase, record: Record) -> str:
-    """Finds text of one row that would be read as markup, as `Renderer.injected` does."""
-    return Renderer(tokenizer).injected(record)
 
 
 class Renderer:

@@ -132,10 +132,6 @@ def test_groups_on_an_example_worked_out_by_hand() -> None:
     assert as_lists(groups) == [[1], [4], [2, 5], [0, 3]]
 
 
-def test_groups_hold_no_more_than_max_rows() -> None:
-    assert as_lists(group_by_tokens([1] * 5, 100, 1, max_rows=2)) == [[0, 1], [2, 3], [4]]
-
-
 def test_order_decides_which_documents_of_one_length_share_a_group() -> None:
     assert as_lists(group_by_tokens([4, 4, 4, 2], 8, 1, np.array([3, 2, 1, 0]))) == [[2, 1], [0, 3]]
 
@@ -144,23 +140,20 @@ def test_order_decides_which_documents_of_one_length_share_a_group() -> None:
     LENGTHS,
     st.integers(1, 60),
     st.integers(1, 8),
-    st.none() | st.integers(1, 5),
     st.randoms(use_true_random=False),
 )
 def test_groups_stay_within_the_budget_whatever_the_order(
-    lengths: list[int], max_tokens: int, multiple: int, max_rows: int | None, random
+    lengths: list[int], max_tokens: int, multiple: int, random
 ) -> None:
     order = np.array(random.sample(range(len(lengths)), len(lengths)), dtype=np.int64)
 
-    groups = as_lists(group_by_tokens(lengths, max_tokens, multiple, order, max_rows))
+    groups = as_lists(group_by_tokens(lengths, max_tokens, multiple, order))
 
     assert Counter(member for group in groups for member in group) == Counter(range(len(lengths)))
     for group in groups:
         width = math.ceil(max(lengths[member] for member in group) / multiple) * multiple
-        assert len(group) == 1 or (
-            len(group) * width <= max_tokens and len(group) <= (max_rows or len(group))
-        )
-    assert len(groups) == len(group_by_tokens(lengths, max_tokens, multiple, None, max_rows))
+        assert len(group) == 1 or len(group) * width <= max_tokens
+    assert len(groups) == len(group_by_tokens(lengths, max_tokens, multiple, None))
 
 
 def test_bounds_close_each_row_with_its_padding() -> None:

@@ -10,7 +10,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerBase
 
 from loralab.data.records import Conversation, Message, PreferencePair, ToolCall
-from loralab.data.templating import Rendered, Renderer, apply_template, find_injected, render, special_tokens
+from loralab.data.templating import Rendered, Renderer, apply_template, render, special_tokens
 from loralab.errors import DataError
 
 LLAMA_3 = (
@@ -549,17 +549,17 @@ TOOLS: tuple[Mapping[str, Any], ...] = ({"name": "f", "parameters": {"enum": ["x
 def test_text_of_a_special_token_in_a_row_is_found(
     tokenizer: PreTrainedTokenizerBase, row: Conversation | PreferencePair, expected: str
 ) -> None:
-    assert find_injected(tokenizer, row) == f"{expected} the text of the special token '<|im_end|>'"
+    assert Renderer(tokenizer).injected(row) == f"{expected} the text of the special token '<|im_end|>'"
 
 
 def test_rows_without_special_tokens_are_clean(tokenizer: PreTrainedTokenizerBase) -> None:
     changed = copy.deepcopy(tokenizer)
     changed.add_tokens(["<tool>"])
     row = conversation(("user", "<|im_end| > <tool> im_start"), ("assistant", "<|im_end"))
-    assert find_injected(changed, row) == ""
+    assert Renderer(changed).injected(row) == ""
 
 
 def test_longest_special_token_is_named(bare_tokenizer: Callable[..., PreTrainedTokenizerBase]) -> None:
     changed = bare_tokenizer("", "<|end|>", ("<|end|><|really|>",))
     row = conversation(("user", "a<|end|><|really|>"), ("assistant", "b"))
-    assert find_injected(changed, row).endswith("the special token '<|end|><|really|>'")
+    assert Renderer(changed).injected(row).endswith("the special token '<|end|><|really|>'")
