@@ -30,7 +30,7 @@ BASE_TEST_EXACT_MATCH = "base/test_exact_match"
 MEMORY_RSS_GIB = "memory/rss_gib"
 """Resident memory of the process."""
 MEMORY_PEAK_GIB = "memory/peak_gib"
-"""Peak so far: of allocated GPU memory on a GPU, else of resident memory of the process."""
+"""Peak of the run so far: of allocated GPU memory on a GPU, else of resident memory of the process."""
 TRAINABLE_PARAMS = "model/trainable_params"
 """Numbers that train."""
 TOTAL_PARAMS = "model/total_params"
@@ -40,6 +40,11 @@ TOTAL_PARAMS = "model/total_params"
 def for_source(name: str, source: str) -> str:
     """Names a metric that counts the rows of one source alone, such as `val/loss/gsm8k`."""
     return f"{name}/{source}"
+
+
+def of_stage(stage: str, figure: str) -> str:
+    """Names a memory figure of one stage of a run, such as `memory/loaded_peak_gib`."""
+    return f"memory/{stage}_{figure}"
 
 
 def perplexity(nll: float) -> float:

@@ -160,6 +160,14 @@ BETWEEN_GROUPS = [
     (["data=file", "data.sources=[{path:a,rows:5,weight:1}]"], "data.sources[0] has both weight and rows."),
     (["data=file", "data.sources=[{name:a}]"], "data.sources[0].path=None is no path."),
     (["data=file", "data.sources=[{path:a,name:x},{path:b,name:x}]"], "two sources are called 'x'."),
+    (
+        ["data=file", "data.path=a", "data.val_path=b", "data.val_fraction=0.2"],
+        "data.val_fraction=0.2 has no effect beside data.val_path, whose rows are all used.",
+    ),
+    (
+        ["data=file", "data.path=a", "data.test_path=b", "data.test_fraction=0.2"],
+        "data.test_fraction=0.2 has no effect beside data.test_path, whose rows are all used.",
+    ),
     (["data.split.method=grouped"], "needs data.split.by: a field of the rows or near."),
     (["data.split.method=temporal"], "needs data.split.by: a field of the rows."),
     (["data.split.method=grouped", "data.split.by=length"], "belongs to data.split.method=stratified."),
@@ -392,8 +400,49 @@ def test_all_faults_are_reported_in_one_message() -> None:
     ("+experiment=quick", "experiment is given twice. Give it once and without '+': experiment=NAME."),
     ("lora=r8,r16", "lora=r8,r16 gives several values. Add -m for one run each; a list is lora=[r8,r16]."),
     ("~lora.r", "~lora.r cannot be removed. Give it another value, or null where that is allowed."),
-    ("lora.r=null", "lora.r=null is not allowed: field 'lora.r' is not Optional"),
-    ("data.columns=null", "data.columns=null is not allowed: field 'data.columns' is not Optional"),
+    ("lora.r=null", "lora.r=null is not a whole number."),
+    (
+        "data.columns=null",
+        "data.columns=null is not a group of keys. Set each by itself, such as data.columns.prompt=VALUE.",
+    ),
+    ("lora.r=abc", "lora.r='abc' is not a whole number."),
+    ("lora.r='abc'", "lora.r='abc' is not a whole number."),
+    ("lora.r=1.5", "lora.r=1.5 is not a whole number."),
+    ("lora={r:abc}", "lora.r='abc' is not a whole number."),
+    ("trainer.max_steps=many", "trainer.max_steps='many' is not a whole number or null."),
+    ("data.max_dropped=few", "data.max_dropped='few' is not a number."),
+    ("data.packing=maybe", "data.packing='maybe' is not true or false."),
+    ("data.encoding=[utf-8]", "data.encoding=[utf-8] is not a text."),
+    ("optim.betas=[a,0.9]", "optim.betas[0]='a' is not a number."),
+    ("optim.betas=0.9", "optim.betas=0.9 is not a list. Write optim.betas=[0.9]."),
+    ("optim.betas=null", "optim.betas=null is not a list. Give a list, or leave the key out."),
+    (
+        "data.contamination.benchmarks=rows.jsonl",
+        "data.contamination.benchmarks='rows.jsonl' is not a list. "
+        "Write data.contamination.benchmarks=[rows.jsonl].",
+    ),
+    (
+        "data.quality.languages=en",
+        "data.quality.languages='en' is not a list or null. Write data.quality.languages=[en].",
+    ),
+    (
+        "data.privacy.kinds=email",
+        "data.privacy.kinds='email' is not a list. Write data.privacy.kinds=[email].",
+    ),
+    ("data.sources=a.jsonl", "data.sources='a.jsonl' is not a list. Write data.sources=[{path:a.jsonl}]."),
+    (
+        "data.sources=[a.jsonl]",
+        "data.sources[0]='a.jsonl' is not a group of keys. Write it as {path:a.jsonl}.",
+    ),
+    (
+        "data.sources=[{path:a},{path:b,wieght:2}]",
+        "data.sources[1].wieght is unknown. Did you mean 'weight'?",
+    ),
+    (
+        "data.sources=[{path:a,columns:{promt:q}}]",
+        "data.sources[0].columns.promt is unknown. Did you mean 'columns.prompt'?",
+    ),
+    ("data.sources=[{path:a,weight:much}]", "data.sources[0].weight='much' is not a number or null."),
     ("lora.r", "cannot read 'lora.r': Error parsing override 'lora.r'"),
 ])  # fmt: skip
 def test_override_that_does_not_compose_is_explained(override: str, message: str) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from transformers import AutoModelForCausalLM
 
+from loralab.data.cutting import MicroBatchSize
 from loralab.data.datamodule import StepDataset
 from loralab.data.layout import Layout
 from loralab.data.masking import IGNORE_INDEX, Example
@@ -94,7 +95,7 @@ def test_planned_shapes_are_those_of_the_batches(kind):
     layout, plan = layout_and_plan(kind)
     row = Conversation((Message("user", "a"), Message("assistant", "b")))
     examples = [Example([1] * length, [IGNORE_INDEX] + [1] * (length - 1), row) for length in LENGTHS]
-    dataset = StepDataset(examples, plan, layout, BATCH_SIZE, 0)
+    dataset = StepDataset(examples, plan, layout, MicroBatchSize(rows=BATCH_SIZE), 0)
     for step in range(plan.total_steps):
         batches = dataset[step].micro_batches
         real = [(*batch.input_ids.shape, int(batch.attention_mask.sum())) for batch in batches]

@@ -221,20 +221,20 @@ PAIRS = {"preference": "chosen"}
 TEMPLATE = PromptTemplateConfig(user="{{ prompt }}", assistant="{{ completion }}")
 
 LINES = [
-    ("a line that is cut off", '{"prompt": "a", "completion": "b"', "broken JSON at line 7, column 34"),
-    ("two rows in a line", '{"prompt": "a"}{"prompt": "b"}', "broken JSON at line 7, column 16: Extra data"),
-    ("single quotes", "{'prompt': 'a'}", "broken JSON at line 7, column 2"),
-    ("a trailing comma", '{"prompt": "a",}', "broken JSON at line 7"),
-    ("no value", '{"prompt": }', "broken JSON at line 7, column 12"),
+    ("a line that is cut off", '{"prompt": "a", "completion": "b"', "broken JSON at column 34"),
+    ("two rows in a line", '{"prompt": "a"}{"prompt": "b"}', "broken JSON at column 16: Extra data"),
+    ("single quotes", "{'prompt': 'a'}", "broken JSON at column 2"),
+    ("a trailing comma", '{"prompt": "a",}', "broken JSON at column"),
+    ("no value", '{"prompt": }', "broken JSON at column 12"),
     ("a list", '["a", "b"]', "a list where an object with fields is needed"),
     ("null", "null", "null where an object with fields is needed"),
     ("a number", "5", "a number where an object with fields is needed"),
     ("a string", '"ask"', "a string where an object with fields is needed"),
-    ("a byte of Latin-1", b'{"prompt": "caf\xe9", "completion": "b"}', "is not UTF-8: byte 0xe9 in line 7"),
-    ("half a character", b'{"prompt": "\xe2\x82", "completion": "b"}', "is not UTF-8: byte 0xe2 in line 7"),
-    ("an encoded surrogate", b'{"prompt": "\xed\xa0\x80", "completion": "b"}', "byte 0xed in line 7"),
+    ("a byte of Latin-1", b'{"prompt": "caf\xe9", "completion": "b"}', "is not UTF-8: byte 0xe9;"),
+    ("half a character", b'{"prompt": "\xe2\x82", "completion": "b"}', "is not UTF-8: byte 0xe2;"),
+    ("an encoded surrogate", b'{"prompt": "\xed\xa0\x80", "completion": "b"}', "byte 0xed;"),
     ("a byte-order mark in the middle", "\ufeff" + json.dumps(asked(99)), "BOM"),
-    ("NUL bytes", b"\x00" * 40, "broken JSON at line 7, column 1"),
+    ("NUL bytes", b"\x00" * 40, "broken JSON at column 1"),
     ("a raw control character", b'{"prompt": "a\x01", "completion": "b"}', "Invalid control character"),
     ("a bottomless list", DEEP, "JSON that cannot be read"),
     ("a number of 5000 digits", f'{{"prompt": {"9" * 5000}}}', "JSON that cannot be read"),
@@ -405,7 +405,7 @@ REMOVED = [
         settings={"quality": QualityConfig(json_response=True)}),
     Bad("an address", {**asked(9), "completion": "ann@example.org"}, "1 email", check="privacy",
         settings={"privacy": PrivacyConfig(action="drop")}),
-    Bad("a copy of a row", asked(0), "row 1", check="duplicate"),
+    Bad("a copy of a row", asked(0), "line 1", check="duplicate"),
     Bad("a bad answer", {**asked(9), "label": 0}, "labelled as a bad one", "unpaired", "preference",
         settings=PAIRS),
 ]  # fmt: skip
@@ -430,12 +430,12 @@ OTHER = [
     Other("a date in a call in Parquet", "a.parquet", parquet(pa.Table.from_pylist(DATED)), "row 7",
         "datetime", "invalid"),
     Other("a last line that is cut off", "a.jsonl", lines(good_rows()) + b'{"prompt": "a", "comp', "line 13",
-        "broken JSON at line 13"),
+        "broken JSON at column"),
     Other("a bad line after Windows line ends", "a.jsonl", among("{a").replace(b"\n", b"\r\n"), "line 7",
-        "broken JSON at line 7"),
-    Other("a bad line in gzip", "a.jsonl.gz", gzip.compress(among("{a")), "line 7", "broken JSON at line 7"),
+        "broken JSON at column"),
+    Other("a bad line in gzip", "a.jsonl.gz", gzip.compress(among("{a")), "line 7", "broken JSON at column"),
     Other("sixty bad lines first", "a.jsonl", lines(["{a"] * 60) + lines(good_rows()), "line 1",
-        "broken JSON at line 1"),
+        "broken JSON at column"),
 ]  # fmt: skip
 FINE = lines(good_rows())
 TABLE = pa.Table.from_pylist(good_rows())
@@ -483,8 +483,8 @@ WHOLE = [
     Whole("a list of numbers", "a.json", b"[1, 2]", ["2 of 2 rows", "row 1: a number where an object"]),
     Whole("a JSON document as JSONL", "a.jsonl", json.dumps(good_rows(), indent=1).encode(),
           ["name it .json"]),
-    Whole("a web page", "a.jsonl", b"<!DOCTYPE html>\n<html>\n", ["line 1: broken JSON at line 1, column 1"]),
-    Whole("one broken line alone", "a.jsonl", b'{"prompt"\n', ["line 1: broken JSON at line 1, column 10"]),
+    Whole("a web page", "a.jsonl", b"<!DOCTYPE html>\n<html>\n", ["line 1: broken JSON at column 1"]),
+    Whole("one broken line alone", "a.jsonl", b'{"prompt"\n', ["line 1: broken JSON at column 10"]),
     Whole("a column named twice", "a.csv", b"a,a\n1,2\n", ["names the column 'a' twice in its header"]),
     Whole("a column without a name", "a.csv", b"a,,b\n1,2,3\n", ["has no name for column 2"]),
     Whole("semicolons in CSV", "a.csv", b"prompt;completion\na;b\n", ["parts its columns by ';'"]),
@@ -513,9 +513,9 @@ WHOLE = [
     Whole("a split by an unknown field", "a.jsonl", FINE, ["line 1: the field 'group' (data.split.by)"],
           {"split": SplitConfig("grouped", "group")}),
     Whole("answers that are not learned", "a.jsonl", among(chat(9, weight=0), "openai"),
-          ["have no token to learn", "row 7"]),
+          ["have no token to learn", "line 7"]),
     Whole("a row that is too long", "a.jsonl", among({**asked(9), "completion": "b " * 2000}),
-          ["longer than data.max_length=256", "row 7"]),
+          ["longer than data.max_length=256", "line 7"]),
     Whole("one row and its copies", "a.jsonl", lines([asked(1)] * 13), ["too few", "duplicate"],
           names_file=False),
     Whole("blank questions alone", "a.jsonl", lines([{**asked(i), "prompt": ""} for i in range(13)]),
@@ -603,12 +603,12 @@ def test_a_bad_row_stops_with_its_file_line_and_reason(case: Bad, prepare: Prepa
 
 
 @pytest.mark.parametrize("case", UNRENDERED, ids=by_name)
-def test_a_row_that_cannot_be_rendered_stops_with_its_file_and_row(
+def test_a_row_that_cannot_be_rendered_stops_with_its_file_and_line(
     case: Bad, prepare: Prepare, tmp_path: Path
 ) -> None:
     path = write(tmp_path, "rows.jsonl", among(case.row, case.form))
 
-    assert f"{path} row 7: " in (message := refusal(prepare, path))
+    assert f"{path} line 7: " in (message := refusal(prepare, path))
     assert case.says in message
 
 
@@ -637,7 +637,7 @@ def test_a_row_that_cannot_be_rendered_is_left_out_and_counted(
     assert_nothing_is_lost(data, NUM_GOOD + 1)
     assert removed(data) == {"chat_template": 1}
     found = [tally.removed["chat_template"] for tally in data.report.splits.values() if tally.removed]
-    assert [(row.file, row.place) for row in found[0].examples] == [(str(path), "row 7")]
+    assert [(row.file, row.place) for row in found[0].examples] == [(str(path), "line 7")]
     assert case.says in found[0].examples[0].reason
     assert answers(data) == good_answers(case.form)
 
@@ -654,8 +654,7 @@ def test_a_row_that_fails_a_check_is_left_out_and_counted(
     assert_nothing_is_lost(data, NUM_GOOD + 1)
     assert removed(data) == {case.check: 1}
     (example,) = data.report.sources[0].tally.removed[case.check].examples
-    assert example.file == str(path)
-    assert example.place in ("line 7", "row 7")
+    assert (example.file, example.place) == (str(path), "line 7")
     assert case.says in example.reason
     assert answers(data) == good_answers(case.form)
 
@@ -932,7 +931,7 @@ COMMANDS = {
     "bad UTF-8": ("a.jsonl", among(b'{"prompt": "\xff"}'), ["line 7", "byte 0xff"]),
     "cut gzip": ("a.jsonl.gz", cut(gzip.compress(FINE)), ["is cut off"]),
     "a header alone": ("a.csv", b"prompt,completion\n", ["has no rows"]),
-    "a special token": ("a.jsonl", among({**asked(9), "prompt": "<|im_end|>"}), ["row 7", "'<|im_end|>'"]),
+    "a special token": ("a.jsonl", among({**asked(9), "prompt": "<|im_end|>"}), ["line 7", "'<|im_end|>'"]),
     "an unknown role": ("a.jsonl", among(talk(("usr", "a")), "openai"), ["line 7", "Did you mean 'user'?"]),
     "broken lines alone": ("a.jsonl", b"{a\n{b\n", ["line 1", "broken JSON"]),
     "half a surrogate pair": ("a.jsonl", among(asked(9) | {"prompt": SURROGATE}), ["line 7", "surrogate"]),

@@ -50,7 +50,11 @@ class Checkpoints(pl.Callback):
         """Writes one checkpoint folder."""
         checkpoint = Checkpoint(
             weights=module.masters.state_dict(),
-            state={"optimizer": trainer.optimizers[0].state_dict(), "random": random_state(module.device)},
+            state={
+                "optimizer": trainer.optimizers[0].state_dict(),
+                "random": random_state(module.device),
+                "method": module.method_state(),
+            },
             progress={
                 "step": module.finished_steps,
                 "val_loss": module.val_loss,

@@ -10,7 +10,7 @@ import torch
 from loralab import metrics
 from loralab.data.collate import StepBatch
 from loralab.modules.base import AdapterModule
-from loralab.runs.memory import peak_gib, rss_gib
+from loralab.runs.memory import MemoryMeter, rss_gib
 
 
 class StepCounts(NamedTuple):
@@ -24,9 +24,10 @@ class StepCounts(NamedTuple):
 class Recorder(pl.Callback):
     """Gathers metrics on the device and hands them on every few steps."""
 
-    def __init__(self, log_every: int) -> None:
+    def __init__(self, log_every: int, meter: MemoryMeter) -> None:
         """Hands metrics on every `log_every` steps and before each validation."""
         self.log_every = log_every
+        self.meter = meter
         self.tokens = 0
         self.supervised_tokens = 0
         self.train_s = 0.0
@@ -90,7 +91,7 @@ class Recorder(pl.Callback):
                 metrics.TRAIN_TOKENS_PER_S: round(tokens / elapsed, 1),
                 metrics.TRAIN_SUPERVISED_TOKENS: batch.supervised_tokens,
                 metrics.MEMORY_RSS_GIB: round(rss_gib(), 3),
-                metrics.MEMORY_PEAK_GIB: round(peak_gib(module.device), 3),
+                metrics.MEMORY_PEAK_GIB: round(self.meter.peak_gib, 3),
             }
             self.supervised_tokens += batch.supervised_tokens
             self.write(trainer, batch.step + 1, self.latest)

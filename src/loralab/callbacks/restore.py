@@ -23,6 +23,7 @@ class Restore(pl.Callback):
         if checkpoint is None:
             return
         module.masters.load_state_dict(checkpoint.weights)
+        module.load_method_state(checkpoint.state.get("method", {}))
         module.finished_steps = checkpoint.progress["step"]
         module.val_loss = checkpoint.progress["val_loss"]
         checkpoints.best = checkpoint.progress["best"]

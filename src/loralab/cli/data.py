@@ -62,9 +62,9 @@ def inspect(
 @app.command()
 def validate(
     words: Words,
-    limit: Annotated[int, typer.Option(min=1, help="Most faults that are printed.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="Most different faults that are printed.")] = 100,
 ) -> None:
-    """Converts and checks every row, and prints each fault with its file and line."""
+    """Converts and checks every row, and prints each fault with its file and the lines that have it."""
     from loralab.cli.validating import run_validate
 
     if run_validate(_read(words, "validate"), limit):

@@ -2,7 +2,7 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -186,12 +186,11 @@ def gather(opened: Sequence[Opened], config: DataConfig, folder: Path, must_answ
         must_answer: Refuse rows without an answer, where the form has answers.
     """
     writer, duplicates = CorpusWriter(folder / "corpus.arrow"), ExactDuplicates()
-    units: dict[str, str] = {}
     numbers = array("q")  # of the kept rows, for each row that was compared
     accounts, num_kept = [SourceAccount() for _ in opened], 0
     for number, each in enumerate(opened):
         account = accounts[number]
-        rows = _watch(each.rows, account.fields, units)
+        rows = _watch(each.rows, account.fields)
         for result in work_through(make_intake(each, config, must_answer), rows, config.num_workers):
             account.tally.add(result.tally)
             account.private.update(result.private)
@@ -199,10 +198,9 @@ def gather(opened: Sequence[Opened], config: DataConfig, folder: Path, must_answ
                 first = duplicates.add(row.key) if config.dedup.exact else None
                 if first is not None:
                     numbers.append(numbers[first])
-                    file, _, place = writer.place(numbers[first]).rpartition(" row ")
-                    reason = f"the same as {file} {units[file]} {place}"
+                    reason = f"the same as {writer.place(numbers[first])}"
                     record = record_from_json(row.record, row.file, row.row)
-                    account.tally.remove(DUPLICATE, _removed(record, reason, units))
+                    account.tally.remove(DUPLICATE, _removed(record, reason))
                     continue
                 numbers.append(num_kept)
                 num_kept += 1
@@ -210,7 +208,7 @@ def gather(opened: Sequence[Opened], config: DataConfig, folder: Path, must_answ
     corpus = writer.close()
     alive = np.arange(len(corpus), dtype=np.int64)
     if config.dedup.near != "none":
-        alive = _drop_near_duplicates(corpus, config, accounts, units)
+        alive = _drop_near_duplicates(corpus, config, accounts)
     return Gathered(corpus, alive, accounts)
 
 
@@ -243,15 +241,14 @@ def nothing_left(tallies: Iterable[Tally]) -> DataError:
     return DataError(f"no row is left to write; left out: {listed}.")
 
 
-def _removed(record: Record, reason: str, units: Mapping[str, str]) -> RemovedRow:
+def _removed(record: Record, reason: str) -> RemovedRow:
     shown = excerpt(" / ".join(message.content[:200] for message in record.messages))
-    return RemovedRow(record.source, f"{units[record.source]} {record.row}", reason, shown)
+    return RemovedRow(record.source, record.place, reason, shown)
 
 
-def _watch(rows: Iterator[RawRow], seen: dict[str, FieldCount], units: dict[str, str]) -> Iterator[RawRow]:
-    """Counts the fields of rows on their way, and notes what each file counts its rows in."""
+def _watch(rows: Iterator[RawRow], seen: dict[str, FieldCount]) -> Iterator[RawRow]:
+    """Counts the fields of rows on their way."""
     for file, row in rows:
-        units[file] = row.unit
         if isinstance(row, Row):
             for name, value in row.fields.items():
                 count = seen.setdefault(name, FieldCount())
@@ -261,7 +258,7 @@ def _watch(rows: Iterator[RawRow], seen: dict[str, FieldCount], units: dict[str,
 
 
 def _drop_near_duplicates(
-    corpus: Corpus, config: DataConfig, accounts: Sequence[SourceAccount], units: Mapping[str, str]
+    corpus: Corpus, config: DataConfig, accounts: Sequence[SourceAccount]
 ) -> NDArray[np.int64]:
     from loralab.data.cleaning import find_near_duplicates  # here, because it imports torch
 
@@ -269,6 +266,6 @@ def _drop_near_duplicates(
     found = find_near_duplicates(corpus, numbers, config.dedup)
     for number, first in found.items():
         record, other = corpus.records(np.array([number, first]))
-        reason = f"nearly the same as {other.source} {units[other.source]} {other.row}"
-        accounts[corpus.sources[number]].tally.remove(NEAR_DUPLICATE, _removed(record, reason, units))
+        reason = f"nearly the same as {other.source} {other.place}"
+        accounts[corpus.sources[number]].tally.remove(NEAR_DUPLICATE, _removed(record, reason))
     return numbers[~np.isin(numbers, np.fromiter(found, np.int64, len(found)))]

@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from loralab.cli.data import app as data_app
+from loralab.cli.model import app as model_app
 from loralab.errors import LoralabError
 
 EXIT_BROKEN_PIPE, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
@@ -41,6 +42,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data_app, name="data")
+app.add_typer(model_app, name="model")
 
 
 def main() -> None:

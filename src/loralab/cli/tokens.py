@@ -1,5 +1,6 @@
 """Rows as a model would see them: tokens, what is learned of them, and what training would refuse."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from loralab.config.data import DataConfig
-from loralab.config.schema import ModelConfig
+from loralab.config.model import ModelConfig
 from loralab.data.chat_templates import set_chat_template
 from loralab.data.corpus import Corpus
 from loralab.data.encoding import UNRENDERED, ExampleMaker
@@ -21,12 +22,16 @@ from loralab.data.store import SCHEMA, ExampleStore
 from loralab.data.tally import Tally
 from loralab.data.validity import is_prompt_only
 from loralab.data.workers import map_chunks
-from loralab.errors import DataError, ModelError
-from loralab.model.load import load_tokenizer, quiet_libraries
+from loralab.errors import DataError, ModelError, did_you_mean
+from loralab.model.load import quiet_libraries
+from loralab.model.tokenizer import load_tokenizer
 
 ROWS_PER_CHUNK = 256
 EMBEDDED = "embedded"
 """Name of the tokenizer of the model that comes with the package."""
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+ALLOWED = f"Allowed: a folder with tokenizer.json, a Hub name such as owner/name, or {EMBEDDED}."
+"""What `--tokenizer` takes."""
 
 
 @dataclass(frozen=True)
@@ -66,16 +71,20 @@ def open_tokenizer(name: str, chat_template: str | None) -> PreTrainedTokenizerB
     Raises:
         ModelError: It cannot be loaded, is no fast tokenizer, or has no chat template.
     """
+    if not name.strip():
+        raise ModelError(f"--tokenizer is empty. {ALLOWED}")
     quiet_libraries()
     folder = Path(name).expanduser()
     if folder.is_dir() and not (folder / "config.json").is_file():
         tokenizer = _open_folder(folder)
     else:
-        path = None if name == EMBEDDED and not folder.exists() else name
+        is_embedded = name == EMBEDDED and not folder.exists()
+        if not is_embedded:
+            _check_tokenizer_name(name)
         try:
-            tokenizer = load_tokenizer(ModelConfig(path=path))
+            tokenizer = load_tokenizer(ModelConfig(path=None if is_embedded else name))
         except ModelError as error:
-            raise ModelError(f"--tokenizer: {str(error).replace('model.path=', '')}") from error
+            raise ModelError(f"--tokenizer {name!r} {_explain_failure(error)} {ALLOWED}") from error
     set_chat_template(tokenizer, chat_template)
     return tokenizer
 
@@ -160,13 +169,37 @@ def _refusals(
     return messages
 
 
+def _check_tokenizer_name(name: str) -> None:
+    """Refuses what can be neither a folder nor a Hub name."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return
+    if path.is_file():
+        raise ModelError(f"--tokenizer {name!r} is a file. {ALLOWED}")
+    if not HUB_NAME.fullmatch(name):
+        siblings = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise ModelError(
+            f"--tokenizer {name!r} is not a folder.{did_you_mean(path.name, siblings)} {ALLOWED}"
+        )
+    if "/" not in name and (hint := did_you_mean(name, [EMBEDDED])):
+        raise ModelError(f"--tokenizer {name!r} is unknown.{hint} {ALLOWED}")
+
+
+def _explain_failure(error: ModelError) -> str:
+    """Says why a tokenizer did not load, in the words of this option: the model's own name other keys."""
+    if "from the Hugging Face Hub" in str(error):
+        return (
+            "is not on the Hugging Face Hub, is closed to this account (`hf auth login`), or the Hub cannot "
+            "be reached."
+        )
+    return f"cannot be used: {error}"
+
+
 def _open_folder(folder: Path) -> PreTrainedTokenizerBase:
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder))
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"--tokenizer {str(folder)!r} holds no tokenizer that loads; tokenizer.json is needed."
-        ) from error
+        raise ModelError(f"--tokenizer {str(folder)!r} holds no tokenizer that loads. {ALLOWED}") from error
     if not tokenizer.is_fast:
         raise ModelError(f"--tokenizer {str(folder)!r} has no tokenizer.json, which label spans need.")
     return tokenizer

@@ -152,8 +152,8 @@ class DataConfig:
     """calls: the embedded task; file: your own rows at `data.path` or `data.sources`."""
     path: Any = None
     """Training rows: a file, folder, glob, list of them, or `hub:owner/name`."""
-    sources: list[SourceConfig] = field(default_factory=list)
-    """Several sources of training rows, mixed; instead of `path`."""
+    sources: list[Any] = field(default_factory=list)
+    """Several sources of training rows, mixed, each with the keys of `SourceConfig`; instead of `path`."""
     val_path: Any = None
     """Validation rows; null holds out `val_fraction` of the training rows."""
     test_path: Any = None

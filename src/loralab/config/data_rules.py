@@ -51,6 +51,14 @@ def _place_faults(data: DataConfig) -> Iterator[str]:
         yield "data.path and data.sources both name training rows. Give one of them."
     if data.name == "calls" and (data.path or data.sources or data.val_path or data.test_path):
         yield "data.path belongs to data=file. Add data=file."
+    for part in ("val", "test"):
+        share = getattr(data, f"{part}_fraction")
+        # What was typed cannot be told; only another value than the default is surely meant.
+        if getattr(data, f"{part}_path") is not None and share != getattr(DataConfig, f"{part}_fraction"):
+            yield (
+                f"data.{part}_fraction={share} has no effect beside data.{part}_path, whose rows are all "
+                "used. Leave one of them out."
+            )
     for key in ("path", "val_path", "test_path"):
         value = getattr(data, key)
         if value is not None and not _is_path(value):

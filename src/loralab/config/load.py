@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import yaml
+from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
@@ -17,7 +18,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from loralab.config.data import DataConfig
+from loralab.config.data import ColumnsConfig, DataConfig, PromptTemplateConfig, SourceConfig
+from loralab.config.explanation import explain_form, explain_group, explain_type, holds_any_key, refused_value
 from loralab.config.schema import EvaluateConfig, TrainConfig
 from loralab.config.validate import validate_evaluate, validate_train
 from loralab.errors import ConfigError, Interrupted, LoralabError, did_you_mean
@@ -26,6 +28,8 @@ Config = TypeVar("Config", TrainConfig, EvaluateConfig)
 
 EXIT_USER = 2
 EXIT_INTERRUPTED = 130
+NAMELESS_CHOICE = "Config group override must be"
+"""How Hydra begins its refusal of a number or null for a group."""
 
 
 def register_schemas() -> None:
@@ -46,6 +50,41 @@ def load_train(config: DictConfig) -> TrainConfig:
     typed = cast(TrainConfig, _to_object(config, TrainConfig))
     validate_train(typed)
     return typed
+
+
+def compose_train(overrides: Sequence[str]) -> TrainConfig:
+    """Composes the config of `train.py` from what a user would type after it, outside of a run.
+
+    Args:
+        overrides: Words such as `model=llama3_8b` and `lora.r=12`.
+
+    Raises:
+        ConfigError: A word is wrong, or `conf/` is nowhere to be found.
+    """
+    register_schemas()
+    conf = str(find_conf().resolve())
+    try:
+        with initialize_config_dir(config_dir=conf, version_base="1.3"):
+            return load_train(compose("train", overrides=list(overrides)))
+    except (ConfigCompositionException, OverrideParseException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error, TrainConfig)) from error
+    except ValueError as error:
+        if NAMELESS_CHOICE not in str(error):
+            raise
+        raise ConfigError(explain_group(overrides, _groups(TrainConfig))) from error
+
+
+def find_conf() -> Path:
+    """Returns the folder of configuration groups: that of the working directory, or of the source checkout.
+
+    Raises:
+        ConfigError: Neither is there.
+    """
+    places = [Path("conf"), Path(__file__).parents[3] / "conf"]
+    found = next((place for place in places if (place / "train.yaml").is_file()), None)
+    if found is None:
+        raise ConfigError("conf/train.yaml is not here. Run the command in the folder that holds train.py.")
+    return found
 
 
 def load_evaluate(config: DictConfig) -> EvaluateConfig:
@@ -75,8 +114,11 @@ def load_data(overrides: Sequence[str]) -> DataConfig:
         merged = OmegaConf.merge(OmegaConf.structured(DataConfig), OmegaConf.from_dotlist(words))
         data = cast(DataConfig, OmegaConf.to_object(merged))
     except (OmegaConfBaseException, yaml.YAMLError) as error:
-        raise ConfigError(f"{' '.join(overrides)}: {_first_line(error)}") from error
-    data.name = "file"
+        key = str(getattr(error, "full_key", None) or "")
+        typed = next((word.partition("=")[2] for word in words if word.partition("=")[0] == key), "")
+        wrong = explain_type(DataConfig, key, typed or refused_value(str(error)), "data.") if key else ""
+        raise ConfigError(wrong or f"{' '.join(overrides)}: {_first_line(error)}") from error
+    data.name, data.sources = "file", _read_sources(data.sources)
     validate_train(TrainConfig(data=data))
     return data
 
@@ -94,7 +136,7 @@ def read_yaml(path: Path, schema: type[Config]) -> Config:
     """
     try:
         merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.load(path))
-        return cast(Config, OmegaConf.to_object(merged))
+        return cast(Config, _to_object(cast(DictConfig, merged), schema))
     except FileNotFoundError as error:
         raise ConfigError(f"{path} is missing: the folder is not a run of loralab.") from error
     except (OmegaConfBaseException, yaml.YAMLError) as error:
@@ -136,9 +178,9 @@ def exit_codes(schema: type[TrainConfig] | type[EvaluateConfig]) -> Iterator[Non
     except (ConfigCompositionException, OverrideParseException, OmegaConfBaseException) as error:
         _exit(EXIT_USER, f"error: {explain(error, schema)}")
     except ValueError as error:
-        if "Config group override must be" not in str(error):
+        if NAMELESS_CHOICE not in str(error):
             raise
-        _exit(EXIT_USER, f"error: {_explain_group(sys.argv[1:], schema)}")
+        _exit(EXIT_USER, f"error: {explain_group(sys.argv[1:], _groups(schema))}")
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         _exit(EXIT_USER, f"error: cannot write {error.filename}: {error.strerror}. Choose another folder.")
     except KeyboardInterrupt:
@@ -154,38 +196,32 @@ def explain(error: Exception, schema: type[TrainConfig] | type[EvaluateConfig]) 
     if isinstance(error, OverrideParseException):
         return f"cannot read {error.override!r}: {_first_line(error)}"
     text = f"{error}\n{error.__cause__ or ''}"
-    if form := _explain_form(text):
+    if form := explain_form(text):
         return form
+    return _explain_value(error, text, schema)
+
+
+def _explain_value(error: Exception, text: str, schema: type) -> str:
+    """Says which key is unknown, or what the value of a key should be."""
     keys = {*leaf_keys(schema), *_groups(schema)}
     merged = re.search(r"Error merging override [+~]*([^=\s]+)=(.*)", text)
-    named = re.findall(r"Could not (?:override|append) '([^']+)'|full_key: (\S+)", text)
-    for key in [*(first or second for first, second in named), *(merged.groups()[:1] if merged else ())]:
-        if key not in keys:
+    full = re.findall(r"full_key: (\S+)", text)
+    named = [*re.findall(r"Could not (?:override|append) '([^']+)'", text), *full]
+    for key in [*named, *(merged.groups()[:1] if merged else ())]:
+        if key.partition("[")[0] not in keys:
             return f"{key} is unknown.{did_you_mean(key, keys)}"
+    if full and (wrong := explain_type(schema, full[0], _given(full[0], text, merged))):
+        return wrong
     if merged:
         return f"{merged[1]}={merged[2]} is not allowed: {_first_line(error.__cause__ or error)}"
-    return _first_line(error)
+    # The first line of a fault in a file says no more than where it was found.
+    where, _, what = str(error).strip().partition(" raised while composing config:\n")
+    return f"{where.rpartition(': ')[0]}: {what.splitlines()[0]}" if what else _first_line(error)
 
 
-def _explain_form(text: str) -> str:
-    """Says what is wrong with how an override is written; empty where its form is sound."""
-    if several := re.search(r"Ambiguous value for argument '([^']+)'", text):
-        key, _, values = several[1].partition("=")
-        return f"{several[1]} gives several values. Add -m for one run each; a list is {key}=[{values}]."
-    if twice := re.search(r"Multiple values for (\w+)\.", text):
-        return f"{twice[1]} is given twice. Give it once and without '+': {twice[1]}=NAME."
-    if removed := re.search(r"Error merging override (~\S+)", text):
-        return f"{removed[1]} cannot be removed. Give it another value, or null where that is allowed."
-    return ""
-
-
-def _explain_group(words: Sequence[str], schema: type) -> str:
-    # Hydra refuses a number or null for a group without saying which.
-    pairs = [word.lstrip("+").partition("=") for word in words]
-    nameless = re.compile(r"null|true|false|[-+.\d].*", re.IGNORECASE)
-    groups = {"", *_groups(schema)}
-    wrong = [f"{key}={value}" for key, _, value in pairs if key in groups and nameless.fullmatch(value)]
-    return f"{' '.join(wrong)}: a group takes the name of one of its choices, such as lora=r8; see --help."
+def _given(key: str, text: str, merged: re.Match[str] | None) -> str:
+    """The value of a key as the user typed it, or as the library shows it."""
+    return merged[2] if merged and merged[1] == key else refused_value(text)
 
 
 def _groups(schema: type) -> set[str]:
@@ -205,11 +241,40 @@ def leaf_keys(schema: type, prefix: str = "") -> Iterator[str]:
 
 def _to_object(config: DictConfig, schema: type) -> Any:
     known = set(leaf_keys(schema))
+    free = tuple(f"{key}." for key in known if holds_any_key(schema, key))
     for key in _dotted(cast(Mapping[str, Any], OmegaConf.to_container(config))):
         # An override with `+` adds a key that no schema has; it would be ignored without a word.
-        if key not in known:
+        if key not in known and not key.startswith(free):
             raise ConfigError(f"{key} is unknown.{did_you_mean(key, known)}")
-    return OmegaConf.to_object(config)
+    typed = OmegaConf.to_object(config)
+    if isinstance(typed, TrainConfig):
+        typed.data.sources = _read_sources(typed.data.sources)
+    return typed
+
+
+def _read_sources(entries: Sequence[Any]) -> list[SourceConfig]:
+    """Checks each entry of `data.sources` by itself: in one check of all, an error would not tell which."""
+    sources = []
+    for number, entry in enumerate(entries):
+        key = f"data.sources[{number}]"
+        if isinstance(entry, SourceConfig):
+            sources.append(entry)
+            continue
+        if not isinstance(entry, Mapping):
+            raise ConfigError(f"{key}={entry!r} is not a group of keys. Write it as {{path:{entry}}}.")
+        known = {*leaf_keys(SourceConfig), *(f"columns.{name}" for name in leaf_keys(ColumnsConfig))}
+        known |= {f"prompt_template.{name}" for name in leaf_keys(PromptTemplateConfig)}
+        for name in _dotted(entry):
+            if name not in known:
+                raise ConfigError(f"{key}.{name} is unknown.{did_you_mean(name, known)}")
+        try:
+            merged = OmegaConf.merge(OmegaConf.structured(SourceConfig), entry)
+            sources.append(cast(SourceConfig, OmegaConf.to_object(merged)))
+        except OmegaConfBaseException as error:
+            name = str(error.full_key or "")
+            wrong = explain_type(SourceConfig, name, refused_value(str(error)), f"{key}.") if name else ""
+            raise ConfigError(wrong or f"{key}: {_first_line(error)}") from error
+    return sources
 
 
 def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -1,14 +1,15 @@
 """One dataclass per configuration group; Hydra checks every YAML file and override against them."""
 
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from typing import Any
 
 from loralab.config.data import DataConfig
+from loralab.config.model import LoraConfig, ModelConfig, QuantConfig
 
-EMBEDDED_MODEL = "smollm2_135m"
 DEFAULT_LR = 2e-4
 EMBEDDED_LR = 2e-3
+FAST_METHODS, FAST_FACTOR = ("vera", "ia3", "prefix", "prompt"), 10
+"""Methods with few trained numbers, and how much larger their default learning rate is."""
 
 
 @dataclass
@@ -19,56 +20,6 @@ class RunConfig:
     """Run id and folder name; null makes one from the date, the time, the model and the rank."""
     outputs_dir: str = "outputs"
     """Folder that holds `train/<run id>` and `evaluate/<run id>`."""
-
-
-@dataclass
-class ModelConfig:
-    """The base model."""
-
-    name: str = EMBEDDED_MODEL
-    """Short name used in run ids and tables."""
-    path: str | None = None
-    """A folder, a GGUF file or a Hub name; null takes the embedded SmolLM2-135M-Instruct."""
-    revision: str | None = None
-    """Branch, tag or commit of a Hub model."""
-    attention: str = "sdpa"
-    """Attention implementation of transformers: sdpa, eager or flash_attention_2 (GPU only)."""
-    trust_remote_code: bool = False
-    """Whether code that comes with a Hub model may run."""
-
-    def __post_init__(self) -> None:
-        """Names a model of the user's own after its folder, not after the preset that it replaces."""
-        if self.path is not None and self.name == EMBEDDED_MODEL:
-            self.name = PurePath(self.path).name
-
-
-@dataclass
-class QuantConfig:
-    """How the frozen base weights are stored."""
-
-    name: str = "nf4"
-    """nf4: 4-bit NormalFloat (QLoRA, arXiv:2305.14314 section 3); none: no quantization."""
-    double_quant: bool = True
-    """Quantize the quantization constants too (arXiv:2305.14314 section 3, double quantization)."""
-
-
-@dataclass
-class LoraConfig:
-    """The low-rank adapter (arXiv:2106.09685)."""
-
-    r: int = 16
-    """Rank of the update; 1 to 1024."""
-    alpha: float | None = None
-    """The update is scaled by alpha / r (arXiv:2106.09685 section 4.1); null means 2 r."""
-    dropout: float = 0.0
-    """Probability of zeroing an input feature of the adapter; 0 to below 1."""
-    targets: Any = "all_linear"
-    """Layers to adapt: all_linear (all but the output head) or a list of module names."""
-
-    def __post_init__(self) -> None:
-        """Fills in alpha where it is null; a rank that is out of range is one fault, not two."""
-        if self.alpha is None and self.r > 0:
-            self.alpha = 2.0 * self.r
 
 
 @dataclass
@@ -83,10 +34,16 @@ class TrainerConfig:
     """Passes over the training rows; above 0."""
     max_steps: int | None = None
     """Optimizer steps; null follows `epochs`."""
-    batch_size: int = 4
-    """Examples per micro-batch."""
+    batch_size: Any = 4
+    """Examples (packed: rows) per micro-batch, or auto: as many as keep the peak under 90% of memory, found
+    before the first step. It changes how a step is cut, never what it sees (`step_examples`)."""
     accumulation: int = 1
     """Micro-batches per optimizer step; a step sees batch_size x accumulation examples."""
+    step_examples: int | None = None
+    """Examples (packed: rows) of an optimizer step; null is batch_size x accumulation, or 16 where
+    batch_size is auto."""
+    memory_gib: float | None = None
+    """Memory that the run may take, in GiB; null is what is free when it starts."""
     batch_tokens: int | None = None
     """Most tokens of a micro-batch, padding included: groups examples of similar length instead of
     taking `batch_size` of them. null counts examples."""
@@ -115,7 +72,8 @@ class OptimConfig:
     name: str = "adamw"
     """adamw (arXiv:1711.05101)."""
     lr: float | None = None
-    """Peak learning rate, above 0, at most 1; null takes 2e-4, or 2e-3 for the small embedded model."""
+    """Peak learning rate, above 0, at most 1; null takes 2e-4, or 2e-3 for the small embedded model, and ten
+    times that for vera, ia3, prefix and prompt."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.99])
     """Decay rates of the first and second moment; each at least 0 and below 1."""
     eps: float = 1e-8
@@ -202,7 +160,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Fills in the learning rate where it is null."""
         if self.optim.lr is None:
-            self.optim.lr = EMBEDDED_LR if self.model.path is None else DEFAULT_LR
+            base = EMBEDDED_LR if self.model.path is None else DEFAULT_LR
+            self.optim.lr = base * (FAST_FACTOR if self.lora.method in FAST_METHODS else 1)
 
 
 @dataclass

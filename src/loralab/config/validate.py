@@ -7,12 +7,20 @@ from operator import attrgetter
 from typing import Any
 
 from loralab.config.data_rules import FORMATS, data_faults
-from loralab.config.schema import EvaluateConfig, TrainConfig
+from loralab.config.lora_rules import lora_faults
+from loralab.config.method_rules import method_faults
+from loralab.config.quant_rules import quant_faults
+from loralab.config.schema import EvaluateConfig, TrainConfig, TrainerConfig
 from loralab.errors import ConfigError, did_you_mean
 
 CHOICES: dict[str, tuple[str | None, ...]] = {
-    "model.attention": ("sdpa", "eager", "flash_attention_2"),
-    "quant.name": ("nf4", "none"),
+    "model.attention": ("auto", "sdpa", "eager", "flash_attention_2"),
+    "quant.name": ("nf4", "fp4", "int8", "none"),
+    "quant.compute_dtype": (None, "bf16", "fp16", "fp32"),
+    "quant.storage_dtype": ("uint8", "bf16", "fp16", "fp32"),
+    "lora.method": ("lora", "adalora", "vera", "ia3", "prefix", "prompt", "ptuning"),
+    "lora.bias": ("none", "all", "lora_only"),
+    "lora.init": ("default", "gaussian", "orthogonal", "pissa", "olora", "loftq", "eva", "corda"),
     "data.name": ("calls", "file"),
     "data.format": FORMATS,
     "data.on_error": ("raise", "skip"),
@@ -73,7 +81,14 @@ RULES: dict[str, Rule] = {
     "data.contamination.near": POSITIVE_SHARE,
     "trainer.epochs": ABOVE_ZERO,
     "trainer.max_steps": at_least(1),
-    "trainer.batch_size": at_least(1),
+    "lora.initial_rank": Rule(lambda value: 1 <= value <= 1024, "1 to 1024"),  # noqa: PLR2004
+    "lora.virtual_tokens": Rule(lambda value: 1 <= value <= 1000, "1 to 1000"),  # noqa: PLR2004
+    "quant.int8_threshold": at_least(0),
+    "trainer.batch_size": Rule(
+        lambda value: value == "auto" or (type(value) is int and value >= 1), "1 or more, or auto"
+    ),
+    "trainer.step_examples": at_least(1),
+    "trainer.memory_gib": ABOVE_ZERO,
     "trainer.accumulation": at_least(1),
     "trainer.batch_tokens": at_least(16),
     "trainer.grad_clip": ABOVE_ZERO,
@@ -153,10 +168,6 @@ def _out_of_range(config: TrainConfig | EvaluateConfig, rules: dict[str, Rule]) 
 
 def _cross_group(config: TrainConfig) -> Iterator[str]:
     trainer, name = config.trainer, config.run.name
-    targets = config.lora.targets
-    named = isinstance(targets, list) and bool(targets) and all(isinstance(name, str) for name in targets)
-    if not (named or (isinstance(targets, str) and targets)):
-        yield f"lora.targets={targets} is not allowed. Give all_linear or names: [q_proj,v_proj]."
     if trainer.accelerator == "cpu" and config.model.attention == "flash_attention_2":
         yield "model.attention=flash_attention_2 needs a GPU. Use model.attention=sdpa."
     if name is not None and (not name.strip("./ ") or "/" in name or "\\" in name):
@@ -171,5 +182,30 @@ def _cross_group(config: TrainConfig) -> Iterator[str]:
             "Set trainer.batch_tokens=null or data.packing=false."
         )
     if config.data.packing and config.model.attention == "eager":
-        yield "data.packing=true keeps examples apart inside attention. Use model.attention=sdpa."
+        yield "data.packing=true keeps examples apart inside attention. Use model.attention=auto."
+    yield from step_faults(trainer)
+    yield from quant_faults(config)
+    yield from lora_faults(config)
+    yield from method_faults(config)
     yield from data_faults(config.data)
+
+
+def step_faults(trainer: TrainerConfig) -> Iterator[str]:
+    """Yields what contradicts itself about how much a step sees."""
+    given, wanted = trainer.step_examples, trainer.batch_size
+    if trainer.batch_tokens is not None and (wanted == "auto" or given is not None):
+        key = "batch_size=auto" if wanted == "auto" else f"step_examples={given}"
+        yield (
+            f"trainer.batch_tokens={trainer.batch_tokens} says already how much goes into a micro-batch, and "
+            f"accumulation how many make a step: trainer.{key} has no place. Leave one of them out."
+        )
+    if wanted == "auto" and trainer.accumulation != 1:
+        yield (
+            f"trainer.accumulation={trainer.accumulation} follows from trainer.batch_size=auto. Say how many "
+            "examples a step sees with trainer.step_examples."
+        )
+    if type(wanted) is int and given is not None and trainer.accumulation != 1:
+        yield (
+            f"trainer.step_examples={given} and trainer.accumulation={trainer.accumulation} both say how large "
+            "a step is. Leave one of them out."
+        )

@@ -45,10 +45,10 @@ def build_overlap_index(
     index = OverlapIndex(options.ngram, options.near, config.dedup.num_perm)
     for part, numbers in held_out.items():
         for record in corpus.stream(numbers):
-            index.add(record, f"{part} row {record.row}")
+            index.add(record, f"{part} {record.place}")
     for path, records in benchmarks.items():
         for record in records:
-            index.add(record, f"{path} row {record.row}")
+            index.add(record, f"{path} {record.place}")
     # Once here, not in every worker.
     index.freeze()
     return index
@@ -58,4 +58,4 @@ def removed_row(corpus: Corpus, number: int, reason: str) -> RemovedRow:
     """Describes a row of the corpus that is left out or reported."""
     record = corpus.records(np.array([number]))[0]
     shown = excerpt_turns(record.messages)
-    return RemovedRow(record.source, f"row {record.row}", reason, shown)
+    return RemovedRow(record.source, record.place, reason, shown)

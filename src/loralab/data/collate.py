@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from loralab.data.cutting import MicroBatchSize, cut
 from loralab.data.masking import IGNORE_INDEX, Example
 from loralab.data.packing import document_bounds, document_positions
 
@@ -54,9 +55,13 @@ class StepBatch(NamedTuple):
 
 def pad_examples(examples: Sequence[Example], pad_id: int) -> MicroBatch:
     """Pads examples on the right to the longest of them, rounded up to a multiple of `PAD_MULTIPLE`."""
-    longest = max(len(example.input_ids) for example in examples)
-    width = math.ceil(longest / PAD_MULTIPLE) * PAD_MULTIPLE
+    width = max(map(padded_width, examples))
     return fill_rows([[example] for example in examples], width, pad_id)
+
+
+def padded_width(example: Example) -> int:
+    """Tokens of a row that an example is the longest of."""
+    return math.ceil(len(example.input_ids) / PAD_MULTIPLE) * PAD_MULTIPLE
 
 
 def pack_examples(rows: Sequence[Sequence[Example]], width: int, pad_id: int) -> MicroBatch:
@@ -108,12 +113,14 @@ def make_step(micro_batches: list[MicroBatch], examples: Sequence[Example], step
     )
 
 
-def collate_step(examples: Sequence[Example], step: int, micro_batch_size: int, pad_id: int) -> StepBatch:
+def collate_step(examples: Sequence[Example], step: int, size: MicroBatchSize, pad_id: int) -> StepBatch:
     """Cuts a step's examples into micro-batches of similar length, the longest first.
 
     Sorting within a step saves padding and changes nothing else, because the loss is a sum over the
     step. The longest first lets a run that does not fit in memory fail at once.
     """
     ordered = sorted(examples, key=lambda example: len(example.input_ids), reverse=True)
-    chunks = [ordered[at : at + micro_batch_size] for at in range(0, len(ordered), micro_batch_size)]
-    return make_step([pad_examples(chunk, pad_id) for chunk in chunks], examples, step)
+    chunks = cut([padded_width(example) for example in ordered], size)
+    return make_step(
+        [pad_examples([ordered[place] for place in chunk], pad_id) for chunk in chunks], examples, step
+    )

@@ -1,7 +1,6 @@
 """Training rows that overlap with rows they are measured on: held-out rows and benchmarks."""
 
 import itertools
-import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,17 +17,11 @@ from loralab.data.dedup import (
     word_hashes,
     words,
 )
+from loralab.data.ngram_index import Hashes, Numbers, SortedHashes, TurnNgrams
 from loralab.data.records import Message, Record
 
 COMPARED_ROLES = ("user", "assistant", "text")
-MANY_ROWS = 20
-COMMON_SHARE = 0.05
-COUNTED_ROWS = 20_000
-BLOCK = 2**20
 CLIP = 120
-
-Hashes = NDArray[np.uint64]
-Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +67,10 @@ class OverlapIndex:
         self._labels: list[str] = []
         self._sources: dict[str, int] = {}
         self._source_of_row = array("i")
-        self._turns = _Turns(ngram)
+        self._turns = TurnNgrams(ngram)
         self._equal: dict[int, int] = {}
         self._near = None if near is None else _NearIndex(near, num_perm)
-        self._grams: _SortedHashes | None = None
+        self._grams: SortedHashes | None = None
 
     def add(self, record: Record, label: str) -> None:
         """Adds a row that must not be trained on; all are added before the first `find`.
@@ -103,130 +96,64 @@ class OverlapIndex:
         """Sorts what was added. The first `find` does so too; ask for it before each worker gets a copy."""
         if self._grams is None:
             self._grams = self._turns.index(np.array(self._source_of_row, np.int32))
-            self._turns = _Turns(self._ngram)
+            self._turns = TurnNgrams(self._ngram)
             if self._near is not None:
                 self._near.freeze()
 
     def find(self, record: Record) -> Overlap | None:
         """Returns what a training row shares with the added rows; None where nothing."""
-        self.freeze()
-        prompt, answer = split_prompt(record)
-        spoken = [_turn_words(prompt), _turn_words(answer)]
-        hashes = [[word_hashes(turn) for turn in turns] for turns in spoken]
-        both_spoken, both_hashes = spoken[0] + spoken[1], hashes[0] + hashes[1]
-        for turn, turn_hashes in zip(both_spoken, both_hashes, strict=True):
-            if overlap := self._shared_ngram(turn, turn_hashes):
-                return overlap
-        for equal, turns in ((both_hashes, both_spoken), (hashes[0], spoken[0])):
-            row = self._equal.get(_sequence_hash(equal)) if self._equal and any(map(len, equal)) else None
-            if row is not None:
-                return Overlap(self._labels[row], "exact", _clip(turns))
-        row = self._near.find(both_hashes) if self._near is not None else None
-        return None if row is None else Overlap(self._labels[row], "near", _clip(both_spoken))
+        return self.find_all([record])[0]
 
-    def _shared_ngram(self, turn: Sequence[str], hashes: Hashes) -> Overlap | None:
+    def find_all(self, records: Sequence[Record]) -> list[Overlap | None]:
+        """Returns what each of many training rows shares, in half the time that one after another takes."""
+        self.freeze()
+        spoken = [tuple(map(_turn_words, split_prompt(record))) for record in records]
+        turns = [turn for prompt, answer in spoken for turn in (*prompt, *answer)]
+        hashes = word_hashes(list(itertools.chain.from_iterable(turns)))
+        edges = np.cumsum([0, *map(len, turns)])
+        shared = self._shared_ngrams(turns, hashes, edges)
+        found, first = list[Overlap | None](), 0
+        for prompt, answer in spoken:
+            middle, end = first + len(prompt), first + len(prompt) + len(answer)
+            overlap = next((shared[turn] for turn in range(first, end) if turn in shared), None)
+            if overlap is None:
+                words_of = (hashes[edges[first] : edges[end]], hashes[edges[first] : edges[middle]])
+                overlap = self._equal_or_near(words_of, prompt, answer)
+            found.append(overlap)
+            first = end
+        return found
+
+    def _shared_ngrams(
+        self, turns: Sequence[Sequence[str]], hashes: Hashes, edges: Numbers
+    ) -> dict[int, Overlap]:
+        """Returns the first shared run of words of each turn that has one; turns begin and end at `edges`."""
         if self._grams is None or len(hashes) < self._ngram:
-            return None
+            return {}
         rows = self._grams.rows(ngram_hashes(hashes, self._ngram))
         matches = np.flatnonzero(rows >= 0)
-        if not len(matches):
-            return None
-        first = matches[0]
-        others = np.flatnonzero(rows[first:] != rows[first])
-        end = first + (others[0] if len(others) else len(rows) - first)
-        return Overlap(self._labels[rows[first]], "ngram", _clip([turn[first : end + self._ngram - 1]]))
+        owners = np.searchsorted(edges, matches, side="right") - 1
+        is_inside = matches + self._ngram <= edges[owners + 1]
+        matched, firsts = np.unique(owners[is_inside], return_index=True)
+        found = {}
+        for turn, first in zip(matched.tolist(), matches[is_inside][firsts].tolist(), strict=True):
+            start, last = int(edges[turn]), int(edges[turn + 1]) - self._ngram + 1
+            others = np.flatnonzero(rows[first:last] != rows[first])
+            end = first + int(others[0]) if len(others) else last
+            text = _clip([turns[turn][first - start : end - start + self._ngram - 1]])
+            found[turn] = Overlap(self._labels[rows[first]], "ngram", text)
+        return found
 
-
-class _Turns:
-    """The n-grams of turns, one place for every word, so that those beside a common one can be told."""
-
-    def __init__(self, ngram: int) -> None:
-        self._ngram = ngram
-        self._grams = array("Q")
-        self._ends = array("q")
-        self._rows = array("i")
-
-    def add(self, row: int, hashes: Hashes) -> None:
-        """Adds the n-grams of one turn of a row."""
-        if len(hashes) >= self._ngram:
-            self._grams.frombytes(ngram_hashes(hashes, self._ngram).tobytes() + bytes(8 * (self._ngram - 1)))
-            self._ends.append(len(self._grams))
-            self._rows.append(row)
-
-    def index(self, source_of_row: NDArray[np.int32]) -> "_SortedHashes":
-        """Returns the n-grams that are no fixed text of their source."""
-        if not self._rows:
-            return _SortedHashes(np.empty(0, np.uint64), np.empty(0, np.int32), np.empty(0, bool))
-        grams, ends = np.frombuffer(self._grams, np.uint64), np.frombuffer(self._ends, np.int64)
-        rows = np.repeat(np.frombuffer(self._rows, np.int32), np.diff(ends, prepend=0))
-        counts = np.ones(len(grams), bool)
-        for place in range(1, self._ngram):
-            counts[ends - place] = False
-        common = _common_grams(grams, rows, counts, source_of_row)
-        # Turn by turn to the end of a block: an n-gram and the common ones beside it are in the same turn.
-        bounds = np.unique(
-            np.append(ends[np.searchsorted(ends, np.arange(BLOCK, ends[-1], BLOCK))], ends[-1])
-        )
-        for start, end in itertools.pairwise([0, *bounds.tolist()]):
-            counts[start:end] &= self._apart(grams[start:end], counts[start:end], common)
-        return _SortedHashes(grams, rows, counts)
-
-    def _apart(self, grams: Hashes, counts: NDArray[np.bool_], common: Hashes) -> NDArray[np.bool_]:
-        """Returns which n-grams have at most half of their words inside of common ones."""
-        window = np.ones(self._ngram, np.int32)
-        inside = np.convolve(counts & (_places(common, grams) >= 0), window)[: len(grams)] > 0
-        num_inside = np.convolve(inside, window)[self._ngram - 1 :]
-        return np.asarray(2 * num_inside <= self._ngram)
-
-
-def _common_grams(
-    grams: Hashes, rows: NDArray[np.int32], counts: NDArray[np.bool_], source_of_row: NDArray[np.int32]
-) -> Hashes:
-    found = []
-    for source in range(source_of_row.max() + 1):
-        rows_of_source = np.flatnonzero(source_of_row == source)
-        sample = rows_of_source[:: math.ceil(len(rows_of_source) / COUNTED_ROWS)]
-        sampled = np.zeros(len(source_of_row), bool)
-        sampled[sample] = True
-        chosen = np.flatnonzero(counts & sampled[rows])
-        chosen = chosen[np.lexsort((rows[chosen], grams[chosen]))]
-        of_source, owners = grams[chosen], rows[chosen]
-        first_in_row = np.ones(len(chosen), bool)
-        first_in_row[1:] = (of_source[1:] != of_source[:-1]) | (owners[1:] != owners[:-1])
-        distinct, num_rows = np.unique(of_source[first_in_row], return_counts=True)
-        many = len(sample) >= MANY_ROWS
-        limit = max(2, COMMON_SHARE * len(sample)) if many else max(1, len(sample) / 2)
-        found.append(distinct[num_rows > limit])
-    return np.unique(np.concatenate(found))
-
-
-class _SortedHashes:
-    """A table from 64-bit hashes to the first row that has them: 12 bytes for each."""
-
-    def __init__(self, hashes: Hashes, rows: NDArray[np.int32], chosen: NDArray[np.bool_]) -> None:
-        # One sixteenth at a time: sorting takes several times the memory of what is sorted.
-        parts = []
-        for top in range(16):
-            low, high = np.uint64(top << 60), np.uint64((top + 1 << 60) - 1)
-            part = np.flatnonzero(chosen & (hashes >= low) & (hashes <= high))
-            distinct, first = np.unique(hashes[part], return_index=True)
-            parts.append((distinct, rows[part[first]]))
-        self._hashes = np.concatenate([distinct for distinct, _ in parts])
-        self._rows = np.concatenate([owners for _, owners in parts])
-
-    def rows(self, hashes: Hashes) -> Numbers:
-        """Returns the row of every hash, -1 where there is none."""
-        places = _places(self._hashes, hashes)
-        return np.where(places >= 0, self._rows[places], -1) if len(self._rows) else places
-
-
-def _places(table: Hashes, hashes: Hashes) -> Numbers:
-    """Returns where in a sorted table each hash stands, -1 where it does not."""
-    if not len(table):
-        return np.full(len(hashes), -1)
-    places = np.searchsorted(table, hashes)
-    places[places == len(table)] = 0
-    return np.where(table[places] == hashes, places, -1)
+    def _equal_or_near(
+        self, hashes: tuple[Hashes, Hashes], prompt: Sequence[Sequence[str]], answer: Sequence[Sequence[str]]
+    ) -> Overlap | None:
+        """Compares a row as a whole, given the hashes of all its words and of its prompt's."""
+        both = [*prompt, *answer]
+        for known, turns in zip(hashes, (both, prompt), strict=True):
+            row = self._equal.get(hash_bytes(known.tobytes())) if len(known) else None
+            if row is not None:
+                return Overlap(self._labels[row], "exact", _clip(turns))
+        row = self._near.find([hashes[0]]) if self._near is not None else None
+        return None if row is None else Overlap(self._labels[row], "near", _clip(both))
 
 
 class _NearIndex:

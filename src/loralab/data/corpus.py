@@ -24,6 +24,7 @@ class CorpusWriter:
         """Opens the file for writing."""
         self.path = path
         self.files: dict[str, int] = {}
+        self._units: list[str] = []
         self._sources, self._files, self._rows = array("h"), array("i"), array("q")
         self._sink = pa.OSFile(str(path), "wb")
         self._writer = pa.ipc.new_file(self._sink, _SCHEMA)
@@ -32,8 +33,11 @@ class CorpusWriter:
     def append(self, record: str, key: bytes, source: int, place: tuple[str, int], value: str | None) -> None:
         """Adds one record, given as JSON, with the number of its source and its file and row."""
         file, row = place
+        if file not in self.files:
+            self.files[file] = len(self.files)
+            self._units.append(record_from_json(record, file, row).unit)
         self._sources.append(source)
-        self._files.append(self.files.setdefault(file, len(self.files)))
+        self._files.append(self.files[file])
         self._rows.append(row)
         self._waiting.append((record, value, key))
         if len(self._waiting) == ROWS_PER_BATCH:
@@ -45,7 +49,8 @@ class CorpusWriter:
 
     def place(self, number: int) -> str:
         """Where the row of a number stands."""
-        return f"{list(self.files)[self._files[number]]} row {self._rows[number]}"
+        file = self._files[number]
+        return f"{list(self.files)[file]} {self._units[file]} {self._rows[number]}"
 
     def close(self) -> "Corpus":
         """Finishes the file and opens it for reading."""
@@ -102,6 +107,11 @@ class Corpus:
             record_from_json(text, self.files[self.file_numbers[number]], int(self.rows[number]))
             for text, number in zip(texts, numbers, strict=True)
         ]
+
+    def place(self, number: int) -> str:
+        """Where the row of a number stands."""
+        record = self.records(np.array([number]))[0]
+        return f"{record.source} {record.place}"
 
     def stream(self, numbers: NDArray[np.int64]) -> Iterator[Record]:
         """Yields the records of the given numbers, a batch in memory at a time."""

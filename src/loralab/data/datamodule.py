@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from loralab.data.collate import (
+    PAD_MULTIPLE,
     MicroBatch,
     StepBatch,
     collate_step,
@@ -16,6 +17,7 @@ from loralab.data.collate import (
     pack_examples,
     pad_examples,
 )
+from loralab.data.cutting import MicroBatchSize, cut
 from loralab.data.layout import Layout
 from loralab.data.masking import Example
 from loralab.data.mixing import mix
@@ -28,7 +30,12 @@ class StepDataset(torch.utils.data.Dataset[StepBatch]):
     """Item i is everything optimizer step i sees."""
 
     def __init__(
-        self, examples: Sequence[Example], plan: StepPlan, layout: Layout, micro_batch_size: int, pad_id: int
+        self,
+        examples: Sequence[Example],
+        plan: StepPlan,
+        layout: Layout,
+        micro_batch_size: MicroBatchSize,
+        pad_id: int,
     ) -> None:
         """Keeps the examples and the plan."""
         self.examples = examples
@@ -46,9 +53,10 @@ class StepDataset(torch.utils.data.Dataset[StepBatch]):
         ]
         examples = [example for unit in units for example in unit]
         if self.layout.pack_length is not None:
-            size, width = self.micro_batch_size, self.layout.pack_length
-            chunks = [units[at : at + size] for at in range(0, len(units), size)]
-            return make_step([pack_examples(chunk, width, self.pad_id) for chunk in chunks], examples, step)
+            width = self.layout.pack_length
+            chunks = cut([width] * len(units), self.micro_batch_size)
+            packed = [pack_examples([units[at] for at in chunk], width, self.pad_id) for chunk in chunks]
+            return make_step(packed, examples, step)
         if self.layout.is_grouped:
             # The largest first, so that a step that does not fit in memory fails at once.
             ordered = sorted(units, key=_padded_size, reverse=True)
@@ -64,7 +72,12 @@ class DataModule(pl.LightningDataModule):
     """
 
     def __init__(
-        self, data: PreparedData, plan: StepPlan, layout: Layout, micro_batch_size: int, pad_id: int
+        self,
+        data: PreparedData,
+        plan: StepPlan,
+        layout: Layout,
+        micro_batch_size: MicroBatchSize,
+        pad_id: int,
     ) -> None:
         """Keeps the prepared data; nothing is read or tokenized from here on."""
         super().__init__()
@@ -106,13 +119,14 @@ def make_layout(data: PreparedData, seed: int, pack_length: int | None, batch_to
     return Layout(lengths, mixture, seed, pack_length, batch_tokens)
 
 
-def eval_batches(examples: Sequence[Example], batch_size: int, pad_id: int) -> DataLoader[MicroBatch]:
-    """Batches examples by length for a forward pass without gradients."""
-    by_length = np.argsort(lengths_of(examples), kind="stable").tolist()
+def eval_batches(examples: Sequence[Example], size: MicroBatchSize, pad_id: int) -> DataLoader[MicroBatch]:
+    """Batches examples by length, the longest first, for a forward pass without gradients."""
+    lengths = lengths_of(examples)
+    by_length = np.argsort(-lengths, kind="stable")
+    widths = (-(-lengths[by_length] // PAD_MULTIPLE) * PAD_MULTIPLE).tolist()
     return DataLoader(
         examples,  # type: ignore[arg-type]  # a sequence is a map-style dataset
-        sampler=by_length,
-        batch_size=batch_size,
+        batch_sampler=[by_length[chunk].tolist() for chunk in cut(widths, size)],
         collate_fn=partial(pad_examples, pad_id=pad_id),
         # Its own generator: an iterator otherwise draws from the global one and shifts dropout.
         generator=torch.Generator(),

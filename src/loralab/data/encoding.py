@@ -9,15 +9,16 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from loralab.config.data import DataConfig
-from loralab.data.contamination import OverlapIndex
+from loralab.data.contamination import Overlap, OverlapIndex
 from loralab.data.corpus import Corpus
-from loralab.data.fitting import Fitted, fit
+from loralab.data.fitting import Fitted, explain_drop, fit
 from loralab.data.gate import LengthCount, find_gate_faults
 from loralab.data.masking import Encoded, encode
-from loralab.data.records import Conversation
+from loralab.data.records import Conversation, Record
 from loralab.data.store import example_columns
 from loralab.data.tally import RemovedRow, Tally, excerpt_turns
 from loralab.data.templating import Rendered, Renderer, special_tokens
+from loralab.data.word_tokens import WordTokens
 from loralab.errors import DataError
 
 UNRENDERED = "chat_template"
@@ -63,15 +64,18 @@ class ExampleMaker:
         self.corpus, self.tokenizer, self.config, self.loss_weights = corpus, tokenizer, config, loss_weights
         self.overlap_index = overlap_index
         self.renderer = Renderer(tokenizer, config.supervise)
+        self.words = WordTokens(tokenizer.backend_tokenizer)
         self.stop_ids = frozenset(special_tokens(tokenizer).values())
 
     def __call__(self, numbers: NDArray[np.int64]) -> EncodedChunk:
         """Makes the examples of the rows with the given numbers."""
         tally, faults, overlaps = Tally(len(numbers)), dict[str, list[str]](), list[RemovedRow]()
         kept: list[tuple[int, Conversation, Rendered]] = []
-        for number, conversation in zip(numbers, self.corpus.records(numbers), strict=True):
+        records = self.corpus.records(numbers)
+        for number, conversation, overlap in zip(numbers, records, self._find_overlaps(records), strict=True):
             assert isinstance(conversation, Conversation)
-            if found := self._find_overlap(conversation):
+            if overlap is not None:
+                found = _removed(conversation, f"shares with {overlap.against}: {overlap.text}")
                 overlaps.append(found)
                 if self.config.contamination.action == "drop":
                     tally.remove("contamination", found)
@@ -80,8 +84,8 @@ class ExampleMaker:
                 kept.append((int(number), conversation, self._render(conversation)))
             except DataError as error:
                 tally.remove(UNRENDERED, _removed(conversation, str(error)))
-        encoded = encode(self.tokenizer, [rendered for _, _, rendered in kept])
-        count, fitted, sources = LengthCount(), list[Fitted](), list[int]()
+        encoded = encode(self.tokenizer, [rendered for _, _, rendered in kept], self.words)
+        count, fitted, sources = LengthCount(policy=self.config.over_length), list[Fitted](), list[int]()
         for (number, conversation, _), item in zip(kept, encoded, strict=True):
             source = int(self.corpus.sources[number])
             made = self._fit(item, conversation, tally, count)
@@ -99,13 +103,10 @@ class ExampleMaker:
 
     def encode_one(self, conversation: Conversation) -> Encoded:
         """Renders and tokenizes one conversation."""
-        return encode(self.tokenizer, [self.renderer.render(conversation)])[0]
+        return encode(self.tokenizer, [self.renderer.render(conversation)], self.words)[0]
 
-    def _find_overlap(self, conversation: Conversation) -> RemovedRow | None:
-        overlap = self.overlap_index.find(conversation) if self.overlap_index is not None else None
-        if overlap is None:
-            return None
-        return _removed(conversation, f"shares with {overlap.against}: {overlap.text}")
+    def _find_overlaps(self, records: Sequence[Record]) -> Sequence[Overlap | None]:
+        return [None] * len(records) if self.overlap_index is None else self.overlap_index.find_all(records)
 
     def _render(self, conversation: Conversation) -> Rendered:
         if injected := self.renderer.injected(conversation):
@@ -128,11 +129,13 @@ class ExampleMaker:
         made = fit(encoded, conversation, self.config.over_length, max_length, self.encode_one)
         if length > max_length:
             count.too_long.append(place_of(conversation))
+            count.long_texts += conversation.is_text
             count.dropped += not made
             count.truncated += any(each.is_cut for each in made)
             count.supervised_lost += encoded.num_supervised - sum(m.encoded.num_supervised for m in made)
             if not made:
-                tally.remove("over_length", _removed(conversation, f"the row has {length} tokens"))
+                reason = explain_drop(length, conversation.is_text, self.config.over_length)
+                tally.remove("over_length", _removed(conversation, reason))
         return made
 
     def _weighted(self, fitted: Fitted, source: int) -> Encoded:
@@ -145,9 +148,9 @@ class ExampleMaker:
 
 def place_of(conversation: Conversation) -> str:
     """Where a conversation stands, as messages show it."""
-    return f"{conversation.source} row {conversation.row}"
+    return f"{conversation.source} {conversation.place}"
 
 
 def _removed(conversation: Conversation, reason: str) -> RemovedRow:
     shown = excerpt_turns(conversation.messages)
-    return RemovedRow(conversation.source, f"row {conversation.row}", reason, shown)
+    return RemovedRow(conversation.source, conversation.place, reason, shown)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from loralab.data.masking import Encoded
 from loralab.data.records import Conversation
 
+CUTS = ("cut_response", "cut_oldest", "cut_prompt")
+"""The policies that shorten chats; a plain document is cut into windows."""
 MAX_CUTS = 8
 """Attempts at cutting a prompt: each render can tokenize a little differently at the cut."""
 
@@ -53,6 +55,22 @@ def fit(
     if policy == "cut_prompt":
         return _cut_prompt(encoded, conversation, max_length, encode)
     return []
+
+
+def explain_drop(length: int, is_text: bool, policy: str) -> str:
+    """Says why a row over the limit was left out, and which policy would keep a part of it.
+
+    Args:
+        length: Tokens of the row.
+        is_text: Whether it is a plain document.
+        policy: The policy under which it was left out.
+    """
+    reason = f"the row has {length} tokens"
+    if is_text and policy in CUTS:
+        return f"{reason}; data.over_length={policy} shortens chats only: plain texts take window"
+    if not is_text and policy == "window":
+        return f"{reason}; data.over_length=window cuts plain texts only: chats take {', '.join(CUTS)}"
+    return f"{reason}, too many for data.over_length={policy}" if policy in CUTS else reason
 
 
 def _cut_response(

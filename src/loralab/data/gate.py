@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from loralab.data.fitting import CUTS
 from loralab.data.masking import Encoded
 from loralab.errors import DataError
 
@@ -60,6 +61,10 @@ class LengthCount:
     """Places of the first rows over the limit."""
     filtered: int = 0
     """Rows left out by the token limits of `data.quality`."""
+    long_texts: int = 0
+    """Plain documents among the rows over the limit; the others are chats."""
+    policy: str = "drop"
+    """What was done about rows over the limit: `data.over_length`."""
 
     def add(self, other: "LengthCount") -> None:
         """Adds the counts of another chunk."""
@@ -69,6 +74,8 @@ class LengthCount:
         self.supervised_lost += other.supervised_lost
         self.lengths += other.lengths
         self.filtered += other.filtered
+        self.long_texts += other.long_texts
+        self.policy = other.policy
         self.too_long = (self.too_long + other.too_long)[: SHOWN_ROWS + 1]
 
 
@@ -112,14 +119,45 @@ def check_lengths(count: LengthCount, num_examples: int, limits: tuple[int, floa
     if not lost or (lost / rows <= max_dropped and num_examples):
         return
     longest = max(count.lengths)
-    # Rounded up, so that the advice is enough.
-    allowance = f", or allow the loss with data.max_dropped={math.ceil(lost / rows * 1000) / 1000}"
     over = sum(length > max_length for length in count.lengths)
     raise DataError(
         f"{over} of {rows} {split} rows are longer than data.max_length={max_length} tokens "
-        f"(the longest has {longest}): {_places(count.too_long, over)}. Use data.max_length={longest}"
-        f"{allowance if num_examples else ''}."
+        f"(the longest has {longest}): {_places(count.too_long, over)}."
+        f"{_misfit(count.policy, count.long_texts, over)} Use {_remedies(count, over, bool(num_examples))}."
     )
+
+
+def _misfit(policy: str, num_texts: int, over: int) -> str:
+    """Says that a policy does nothing for some of the rows over the limit; empty where that is not so."""
+    num_unfit = over - num_texts if policy == "window" else num_texts if policy in CUTS else 0
+    if not num_unfit:
+        return ""
+    fit, unfit = ("plain texts", "chats") if policy == "window" else ("chats", "plain texts")
+    return f" data.over_length={policy} shortens {fit} only, and {num_unfit} of the rows are {unfit}."
+
+
+def _remedies(count: LengthCount, over: int, is_any_left: bool) -> str:
+    """Lists the settings under which the rows over the limit would pass."""
+    rows, policy = count.rows - count.filtered, count.policy
+    remedies = [f"data.max_length={max(count.lengths)}"]
+    if count.long_texts and policy != "window":
+        remedies.append("cut plain texts into windows with data.over_length=window")
+    if over > count.long_texts and policy not in CUTS:
+        remedies.append(
+            f"cut chats with data.over_length={CUTS[0]} (or {', '.join(CUTS[1:])}) and "
+            f"data.max_dropped={_share(over, rows)}"
+        )
+    if is_any_left:
+        drop = "data.over_length=drop and " if policy == "raise" else ""
+        remedies.append(
+            f"allow the loss with {drop}data.max_dropped={_share(count.dropped + count.truncated, rows)}"
+        )
+    return ", or ".join(remedies)
+
+
+def _share(part: int, whole: int) -> float:
+    # Rounded up, so that the advice is enough.
+    return math.ceil(part / whole * 1000) / 1000
 
 
 def find_gate_faults(

@@ -85,8 +85,7 @@ def _temporal(corpus: Corpus, rows: Numbers, by: str | None, facts: Facts, share
     val_fraction, test_fraction, _ = shares
 
     def place(row: int) -> str:
-        number = rows[row]
-        return f"{corpus.files[corpus.file_numbers[number]]} row {corpus.rows[number]}"
+        return corpus.place(int(rows[row]))
 
     return temporal_split(_values(corpus, rows), val_fraction, test_fraction, place)
 

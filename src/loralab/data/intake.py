@@ -10,13 +10,13 @@ from loralab.data.dedup import content_key
 from loralab.data.formats.columns import explain_columns, rename_columns
 from loralab.data.formats.prompt_template import PromptTemplate
 from loralab.data.formats.registry import Format
-from loralab.data.privacy import mask_record, scan_record
+from loralab.data.privacy import mask_record, quote_findings, scan_record
 from loralab.data.quality.judge import Judge, Removal
 from loralab.data.records import Conversation, LabelledConversation, PreferencePair, Record
 from loralab.data.serialization import record_to_json
 from loralab.data.source import Source
 from loralab.data.sources import BrokenRow, Row
-from loralab.data.tally import RemovedRow, Tally, excerpt, excerpt_turns, shorten
+from loralab.data.tally import SHOWN_EXAMPLES, RemovedRow, Tally, excerpt, excerpt_turns, shorten
 from loralab.data.validity import find_fault, is_prompt_only
 from loralab.errors import DataError
 
@@ -57,6 +57,10 @@ class IntakeResult:
     kept: list[KeptRow] = field(default_factory=list)
     private: dict[str, int] = field(default_factory=dict)
     """Findings of personal data by kind."""
+    private_rows: int = 0
+    """Rows with any finding."""
+    private_examples: dict[str, list[RemovedRow]] = field(default_factory=dict)
+    """The first rows with findings of each kind; what is quoted of them is masked."""
 
 
 class Intake:
@@ -97,7 +101,7 @@ class Intake:
 
     def _take(self, file: str, row: Row, result: IntakeResult) -> None:
         record, value = self.convert(row.fields), self._split_value(row.fields)
-        checked, removal = self._check(record, result.private)
+        checked, removal = self._check(record, (file, row.place), result)
         if removal is not None:
             # What was left out for personal data must not live on in the report of it.
             quoted = mask_record(record, self.privacy.kinds) if removal.check == "privacy" else record
@@ -106,7 +110,8 @@ class Intake:
             return
         if self.for_training:
             checked = to_supervised(checked)
-        result.kept.append(KeptRow(record_to_json(checked), content_key(checked), file, row.line, value))
+        text = record_to_json(replace(checked, unit=row.unit))
+        result.kept.append(KeptRow(text, content_key(checked), file, row.line, value))
 
     def convert(self, fields: dict[str, Any]) -> Record:
         """Converts one row's fields into a record that can be used.
@@ -129,20 +134,35 @@ class Intake:
             raise DataError(NO_ANSWER)
         return record
 
-    def _check(self, record: Record, private: dict[str, int]) -> tuple[Record, Removal | None]:
-        """Returns the record, cleaned, and why it is left out, if it is."""
+    def _check(
+        self, record: Record, where: tuple[str, str], result: IntakeResult
+    ) -> tuple[Record, Removal | None]:
+        """Returns the record, cleaned, and why it is left out, if it is; `where` is its file and place."""
         if self.for_training and isinstance(record, LabelledConversation) and not record.label:
             return record, Removal("preference", "the answer is labelled as a bad one")
         removal, action = self.judge(record), self.privacy.action
         if removal is not None or action == "none":
             return record, removal
         counts = scan_record(record, self.privacy.kinds)
-        for kind, count in counts.items():
-            private[kind] = private.get(kind, 0) + count
-        if counts and action == "drop":
+        if not counts:
+            return record, None
+        self._note_findings(record, counts, where, result)
+        if action == "drop":
             found = ", ".join(f"{count} {kind}" for kind, count in counts.items())
             return record, Removal("privacy", found)
-        return (mask_record(record, self.privacy.kinds) if counts and action == "mask" else record), None
+        return (mask_record(record, self.privacy.kinds) if action == "mask" else record), None
+
+    def _note_findings(
+        self, record: Record, counts: Mapping[str, int], where: tuple[str, str], result: IntakeResult
+    ) -> None:
+        result.private_rows += 1
+        shown = result.private_examples
+        wanted = [kind for kind in counts if len(shown.setdefault(kind, [])) < SHOWN_EXAMPLES]
+        quotes = quote_findings(record, self.privacy.kinds) if wanted else {}
+        for kind in wanted:
+            shown[kind].append(RemovedRow(*where, "", quotes[kind]))
+        for kind, count in counts.items():
+            result.private[kind] = result.private.get(kind, 0) + count
 
     def _split_value(self, fields: Mapping[str, Any]) -> str | None:
         if self.split_field is None:
@@ -175,4 +195,4 @@ def to_supervised(record: Record) -> Conversation:
             for turn in record.prompt
         )
         messages = (*shared, *record.chosen)
-    return Conversation(messages, record.source, record.row, record.tools)
+    return Conversation(messages, record.source, record.row, record.tools, record.unit)

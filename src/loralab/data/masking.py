@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from loralab.data.records import Conversation
 from loralab.data.templating import Rendered
+from loralab.data.word_tokens import WordTokens
 
 IGNORE_INDEX = -100
 """The label of a token that is not learned."""
@@ -71,19 +72,42 @@ def make_example(encoded: Encoded, conversation: Conversation, source: int = 0) 
     return Example(encoded.input_ids, labels, conversation, None if plain else weights, source)
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, rendered: Sequence[Rendered]) -> list[Encoded]:
-    """Tokenizes rendered conversations once each and finds the tokens of their supervised spans."""
-    if not rendered:
-        return []
+def encode(
+    tokenizer: PreTrainedTokenizerBase, rendered: Sequence[Rendered], words: WordTokens | None = None
+) -> list[Encoded]:
+    """Tokenizes rendered conversations once each and finds the tokens of their supervised spans.
+
+    Args:
+        tokenizer: A fast tokenizer.
+        rendered: The texts and their spans.
+        words: The same tokenizer word by word, which is faster for many texts; the result is the same.
+    """
     backend = tokenizer.backend_tokenizer
     # As a call of the tokenizer does; some come with a truncation of their own.
     backend.no_truncation()
     backend.no_padding()
-    encodings = backend.encode_batch([item.text for item in rendered], add_special_tokens=False)
+    known = [None if words is None else _encode_words(words, item) for item in rendered]
+    texts = [item.text for item, found in zip(rendered, known, strict=True) if found is None]
+    encodings = iter(backend.encode_batch(texts, add_special_tokens=False) if texts else ())
     return [
-        Encoded(encoding.ids, token_spans(encoding, item))
-        for encoding, item in zip(encodings, rendered, strict=True)
+        _encoded(next(encodings), item) if found is None else found
+        for item, found in zip(rendered, known, strict=True)
     ]
+
+
+def _encode_words(words: WordTokens, rendered: Rendered) -> Encoded | None:
+    """Returns None where the tokens of the spans can only be told by their offsets."""
+    borders = [border for span in rendered.spans for border in span]
+    found = words.tokenize(rendered.text, borders) if words.covers(rendered.text) else None
+    if found is None:
+        return None
+    ids, counts = found
+    spans = zip(counts[::2], counts[1::2], rendered.weights, strict=True)
+    return Encoded(ids, tuple((start, end, weight) for start, end, weight in spans if start < end))
+
+
+def _encoded(encoding: Encoding, rendered: Rendered) -> Encoded:
+    return Encoded(encoding.ids, token_spans(encoding, rendered))
 
 
 def token_spans(encoding: Encoding, rendered: Rendered) -> tuple[TokenSpan, ...]:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from loralab.config.data import DataConfig
-from loralab.data.cache import cache_dir, cache_key
+from loralab.data.cache import cache_dir, cache_key, prune, touch
 from loralab.data.collecting import collect
 from loralab.data.encoding import ExampleMaker
 from loralab.data.gate import Ledger, LengthCount, check_lengths, check_supervision, make_ledger
@@ -66,7 +67,8 @@ class PreparedData:
 def prepare_data(config: DataConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreparedData:
     """Reads, cleans, splits, renders, tokenizes and checks the rows that a config names.
 
-    With `data.cache` the result is kept, and found again under a hash of everything that shapes it.
+    With `data.cache` the result is kept, and found again under a hash of everything that shapes it; the
+    results that were not used for longest make room for it (`cache.prune`).
 
     Args:
         config: The `data` group.
@@ -85,6 +87,8 @@ def prepare_data(config: DataConfig, tokenizer: PreTrainedTokenizerBase, seed: i
     try:
         if not (folder / REPORT_NAME).is_file():
             _build(folder, config, sources, tokenizer, seed)
+            prune(root, folder, time.time())
+        touch(folder)
         return _open(folder, config, sources, files)
     finally:
         if not config.cache:
@@ -113,12 +117,15 @@ def _build(
         ) from None
     try:
         collected = collect(sources, config, seed, work)
-        report = DataReport(collected.reports, collected.splits, ledgers={})
-        weights = [source.loss_weight for source in sources]
+        report = DataReport(collected.reports, collected.splits, {}, benchmarks=collected.benchmarks)
+        weights, counts = [source.loss_weight for source in sources], [LengthCount() for _ in sources]
         for part in PARTS:
             index = collected.overlap_index if part == "train" else None
             maker = ExampleMaker(collected.corpus, tokenizer, config, weights, index)
-            _write_split(work / f"{part}.arrow", part, maker, collected.parts[part], report)
+            _write_split(work / f"{part}.arrow", part, maker, collected.parts[part], (report, counts))
+        _close_sources(report, counts, [ExampleStore(work / f"{part}.arrow") for part in PARTS])
+        if config.privacy.action != "none":
+            report.mask_quotes(config.privacy.kinds)
         (work / REPORT_NAME).write_text(json.dumps(report.to_dict()), encoding="utf-8")
         (work / "corpus.arrow").unlink()
         _move_into_place(work, folder)
@@ -144,14 +151,29 @@ def _move_into_place(work: Path, folder: Path) -> None:
 
 
 def _write_split(
-    path: Path, part: str, maker: ExampleMaker, numbers: NDArray[np.int64], report: DataReport
+    path: Path,
+    part: str,
+    maker: ExampleMaker,
+    numbers: NDArray[np.int64],
+    accounts: tuple[DataReport, Sequence[LengthCount]],
 ) -> None:
-    """Writes the examples of one split and enters what became of its rows into the report."""
-    config = maker.config
-    chunks = [numbers[at : at + ROWS_PER_CHUNK] for at in range(0, len(numbers), ROWS_PER_CHUNK)]
+    """Writes the examples of one split and enters what became of its rows into the accounts.
+
+    Args:
+        path: The file to write.
+        part: train, val or test.
+        maker: Makes the examples.
+        numbers: The rows of the split.
+        accounts: The report, and the lengths of each source so far.
+    """
+    config, (report, counts) = maker.config, accounts
+    chunks = chunks_by_source(numbers, maker.corpus.sources)
     count, faults, rendered = LengthCount(), dict[str, list[str]](), Tally()
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-        for result in map_chunks(maker, chunks, config.num_workers):
+        for chunk, result in zip(chunks, map_chunks(maker, chunks, config.num_workers), strict=True):
+            source = int(maker.corpus.sources[chunk[0]])
+            report.sources[source].splits.setdefault(part, Tally()).add(result.tally)
+            counts[source].add(result.count)
             rendered.add(result.tally)
             count.add(result.count)
             report.add_overlaps(result.overlaps)
@@ -172,6 +194,31 @@ def _write_split(
             f"no {part} rows are left of {names}: left out {rendered.describe()}, such as: {first}"
         )
     report.ledgers[part] = make_ledger(count, store.lengths, store.supervised)
+
+
+def chunks_by_source(numbers: NDArray[np.int64], sources: NDArray[np.int16]) -> list[NDArray[np.int64]]:
+    """Cuts the numbers of rows into chunks, in order, each with rows of one source.
+
+    Args:
+        numbers: [rows], at best with the rows of a source side by side.
+        sources: [all rows] the source of every row of the corpus.
+    """
+    changes = np.flatnonzero(np.diff(sources[numbers])) + 1
+    return [
+        run[at : at + ROWS_PER_CHUNK]
+        for run in np.split(numbers, changes)
+        for at in range(0, len(run), ROWS_PER_CHUNK)
+    ]
+
+
+def _close_sources(report: DataReport, counts: Sequence[LengthCount], stores: Sequence[ExampleStore]) -> None:
+    """Enters the ledger of each source over all splits."""
+    sources = np.concatenate([store.sources for store in stores])
+    lengths = np.concatenate([store.lengths for store in stores])
+    supervised = np.concatenate([store.supervised for store in stores])
+    for number, (source, count) in enumerate(zip(report.sources, counts, strict=True)):
+        own = sources == number
+        source.ledger = make_ledger(count, lengths[own], supervised[own])
 
 
 def _refuse_unrendered(tally: Tally, part: str, config: DataConfig) -> None:

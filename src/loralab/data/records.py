@@ -6,6 +6,8 @@ from typing import Any
 
 ROLES = ("system", "user", "assistant", "tool", "text")
 """Roles of a message; `text` is a plain document: no template, every token supervised."""
+LINE = "line"
+"""What most files count their rows in; tables and JSON documents count them as `row`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,21 @@ class Message:
     """The call that a tool turn answers."""
 
 
+class _Placed:
+    """What knows where it stands in its source."""
+
+    __slots__ = ()
+    row: int
+    unit: str
+
+    @property
+    def place(self) -> str:
+        """The place in the source as messages name it, such as `line 7`."""
+        return f"{self.unit} {self.row}"
+
+
 @dataclass(frozen=True, slots=True)
-class Conversation:
+class Conversation(_Placed):
     """An ordered exchange of messages and where it came from."""
 
     messages: tuple[Message, ...]
@@ -52,6 +67,8 @@ class Conversation:
     """The row's place in its source, counted from 1."""
     tools: tuple[Mapping[str, Any], ...] = ()
     """JSON schemas of the functions that the assistant may call."""
+    unit: str = LINE
+    """What `row` counts: `line` or `row`, as the reader of the file does."""
 
     @property
     def is_text(self) -> bool:
@@ -70,7 +87,7 @@ class Conversation:
 
 
 @dataclass(frozen=True, slots=True)
-class PreferencePair:
+class PreferencePair(_Placed):
     """Two continuations of one prompt, of which the first is preferred."""
 
     prompt: tuple[Message, ...]
@@ -85,6 +102,8 @@ class PreferencePair:
     """The row's place in its source, counted from 1."""
     tools: tuple[Mapping[str, Any], ...] = ()
     """JSON schemas of the functions that the assistant may call."""
+    unit: str = LINE
+    """What `row` counts: `line` or `row`, as the reader of the file does."""
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -93,7 +112,7 @@ class PreferencePair:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledConversation:
+class LabelledConversation(_Placed):
     """A conversation whose last turn is judged good or bad (unpaired preference, as KTO takes it)."""
 
     messages: tuple[Message, ...]
@@ -106,10 +125,12 @@ class LabelledConversation:
     """The row's place in its source, counted from 1."""
     tools: tuple[Mapping[str, Any], ...] = ()
     """JSON schemas of the functions that the assistant may call."""
+    unit: str = LINE
+    """What `row` counts: `line` or `row`, as the reader of the file does."""
 
 
 Record = Conversation | PreferencePair | LabelledConversation
-"""What a row can become; each has `messages`, `tools`, `source` and `row`."""
+"""What a row can become; each has `messages`, `tools`, `source`, `row` and `place`."""
 
 
 def all_messages(record: Record) -> tuple[Message, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loralab.data.records import (
+    LINE,
     Conversation,
     LabelledConversation,
     Message,
@@ -20,6 +21,8 @@ _SEPARATORS = (",", ":")
 
 def record_to_json(record: Record) -> str:
     """Returns a record as one line of JSON without its source and row; absent parts are left out.
+
+    What the row is counted in stays with the record, where it is not the line.
 
     The text can be written as UTF-8: where a string holds half of a surrogate pair, everything beyond
     ASCII is escaped.
@@ -65,6 +68,8 @@ def _record_parts(record: Record) -> dict[str, Any]:
             parts["label"] = record.label
     if record.tools:
         parts["tools"] = record.tools
+    if record.unit != LINE:
+        parts["unit"] = record.unit
     return parts
 
 
@@ -96,14 +101,14 @@ def _as_dict(value: object) -> dict[str, Any]:
 
 
 def _read_record(parts: dict[str, Any], source: str, row: int) -> Record:
-    tools = tuple(parts.get("tools", ()))
+    tools, unit = tuple(parts.get("tools", ())), parts.get("unit", LINE)
     if "chosen" in parts:
         prompt, chosen, rejected = (_messages(parts[name]) for name in ("prompt", "chosen", "rejected"))
-        return PreferencePair(prompt, chosen, rejected, source, row, tools)
+        return PreferencePair(prompt, chosen, rejected, source, row, tools, unit)
     messages = _messages(parts["messages"])
     if "label" in parts:
-        return LabelledConversation(messages, parts["label"], source, row, tools)
-    return Conversation(messages, source, row, tools)
+        return LabelledConversation(messages, parts["label"], source, row, tools, unit)
+    return Conversation(messages, source, row, tools, unit)
 
 
 def _messages(turns: list[dict[str, Any]]) -> tuple[Message, ...]:

@@ -113,3 +113,10 @@ def lengths_of(examples: Sequence[Example]) -> NDArray[np.int64]:
     if isinstance(examples, ExampleStore):
         return examples.lengths
     return np.array([len(example.input_ids) for example in examples], np.int64)
+
+
+def supervised_of(examples: Sequence[Example]) -> NDArray[np.int64]:
+    """Tokens to learn of each example, without building the examples of a store."""
+    if isinstance(examples, ExampleStore):
+        return examples.supervised
+    return np.array([example.num_supervised for example in examples], np.int64)

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from loralab import metrics
 from loralab.config.schema import EvalConfig
+from loralab.data.cutting import MicroBatchSize
 from loralab.data.datamodule import eval_batches
 from loralab.data.masking import IGNORE_INDEX, Example
 from loralab.data.prepare import PreparedData
@@ -50,7 +51,7 @@ def compare(
         console: Shows the progress.
     """
     chosen, names = data.test.examples[: config.max_examples], data.source_names
-    batches = eval_batches(chosen, config.batch_size, tokenizer.pad_token_id)
+    batches = eval_batches(chosen, MicroBatchSize(rows=config.batch_size), tokenizer.pad_token_id)
     tuned = mean_nll(model, batches, names)
     with model.disable_adapter():
         base = mean_nll(model, batches, names)

@@ -62,6 +62,26 @@ class ShownExample:
 
 
 @dataclass(frozen=True)
+class MixtureLine:
+    """What an epoch takes of one training source."""
+
+    name: str
+    """The source."""
+    available: int
+    """Examples that it holds."""
+    taken: int
+    """Examples that an epoch takes of it, repeats included."""
+    fewest: int
+    """How often the epoch sees the example that it sees least."""
+    most: int
+    """How often it sees the one that it sees most."""
+    unused: int
+    """Examples that it never sees; every epoch takes the same."""
+    learned: int
+    """Tokens to learn in what it takes, repeats included."""
+
+
+@dataclass(frozen=True)
 class Arrangement:
     """How the examples of an epoch fill the rows that the model sees."""
 
@@ -137,8 +157,8 @@ class DataFacts:
     """`data.privacy.action`; none looks for nothing."""
     contamination: str = "report"
     """`data.contamination.action`; none looks for nothing."""
-    epoch_examples: dict[str, int] = field(default_factory=dict)
-    """Examples of one epoch by source; empty where there is one source."""
+    mixture: list[MixtureLine] = field(default_factory=list)
+    """What an epoch takes of each training source; empty where it sees every example of one source once."""
     arrangement: Arrangement | None = None
     """How examples fill rows."""
     plan: PlanFacts | None = None
@@ -177,7 +197,7 @@ def gather_facts(
         config_text=config_text,
         privacy=config.privacy.action,
         contamination=config.contamination.action,
-        epoch_examples=count_by_source(data, layout) if layout is not None else {},
+        mixture=mixture_lines(data, layout) if layout is not None else [],
         arrangement=arrange(layout) if layout is not None else None,
         plan=plan,
     )
@@ -210,7 +230,7 @@ def show_examples(
     """Lists examples with their tokens."""
     return [
         ShownExample(
-            f"{example.conversation.source} row {example.conversation.row}",
+            f"{example.conversation.source} {example.conversation.place}",
             source_names[example.source],
             token_boxes(tokenizer, example),
         )
@@ -218,18 +238,33 @@ def show_examples(
     ]
 
 
-def count_by_source(data: PreparedData, layout: Layout) -> dict[str, int]:
-    """Counts the examples that one epoch takes of each training source; empty where there is one."""
-    if len(data.shares) <= 1:
-        return {}
+def mixture_lines(data: PreparedData, layout: Layout) -> list[MixtureLine]:
+    """Counts what one epoch takes of each training source; empty where it sees every example of one once."""
     examples = data.train.examples
     sources = (
         examples.sources
         if isinstance(examples, ExampleStore)
         else np.array([example.source for example in examples], np.int64)
     )
-    counts = np.bincount(sources[layout.mixture], minlength=len(data.shares))
-    return {data.source_names[place]: int(counts[place]) for place in range(len(data.shares))}
+    seen, learned = np.bincount(layout.mixture, minlength=len(examples)), _learned(examples)
+    if len(data.shares) <= 1 and (seen == 1).all():
+        return []
+    lines = []
+    for place in range(len(data.shares)):
+        own = sources == place
+        times = seen[own]
+        lines.append(
+            MixtureLine(
+                name=data.source_names[place],
+                available=len(times),
+                taken=int(times.sum()),
+                fewest=int(times.min(initial=times.max(initial=0))),
+                most=int(times.max(initial=0)),
+                unused=int((times == 0).sum()),
+                learned=int((times * learned[own]).sum()),
+            )
+        )
+    return lines
 
 
 def arrange(layout: Layout) -> Arrangement:

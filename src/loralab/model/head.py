@@ -4,34 +4,64 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from peft import PeftModel, PeftType
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from loralab.data.collate import MicroBatch
 from loralab.model.attention import document_arguments
+from loralab.model.lora import causal_lm
 
 Projection = Callable[[Tensor], Tensor]
 """From hidden states [num, hidden] to logits [num, vocab]."""
 
 
-def hidden_states(model: PreTrainedModel, batch: MicroBatch) -> Tensor:
+def hidden_states(model: PeftModel | PreTrainedModel, batch: MicroBatch) -> Tensor:
     """Runs the decoder without its output head.
 
     Args:
-        model: A causal language model (the base inside PEFT, adapters included); for packed rows one
-            that `enable_document_attention` has prepared.
+        model: An adapted model, or a causal language model; for packed rows one that
+            `enable_document_attention` has prepared.
         batch: Padded or packed rows, [batch, seq].
 
     Returns:
-        [batch, seq, hidden]
+        [batch, seq, hidden], of the text alone where virtual tokens stand before it.
     """
-    arguments: dict[str, Any] = {"attention_mask": batch.attention_mask}
-    if batch.bounds is not None:
-        arguments = document_arguments(model, batch.bounds, batch.input_ids.device)
+    base = causal_lm(model) if isinstance(model, PeftModel) else model
+    arguments: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    if isinstance(model, PeftModel) and has_virtual_tokens(model):
+        arguments = virtual_token_arguments(model, batch.input_ids, batch.attention_mask)
+    elif batch.bounds is not None:
+        arguments |= document_arguments(base, batch.bounds, batch.input_ids.device)
         arguments["position_ids"] = batch.position_ids
-    output = model.base_model(input_ids=batch.input_ids, use_cache=False, **arguments)
+    output = base.base_model(use_cache=False, **arguments)
     hidden: Tensor = output.last_hidden_state
-    return hidden
+    return hidden[:, -batch.input_ids.shape[1] :]
+
+
+def has_virtual_tokens(model: PeftModel) -> bool:
+    """Says whether learned tokens stand before each row now: not inside `disable_adapter`."""
+    return model.active_peft_config.is_prompt_learning and model.has_active_enabled_adapter
+
+
+def virtual_token_arguments(model: PeftModel, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Any]:
+    """Returns the arguments with which a decoder sees a model's virtual tokens before each row.
+
+    Prefix tuning hands their keys and values over as a cache (arXiv:2101.00190, section 4.2), the others
+    put embeddings before those of the text (arXiv:2104.08691, section 2). Positions count on from them.
+
+    Args:
+        model: A model that `has_virtual_tokens`.
+        input_ids: [batch, seq]
+        attention_mask: [batch, seq]
+    """
+    rows = len(input_ids)
+    ahead = attention_mask.new_ones(rows, model.active_peft_config.num_virtual_tokens)
+    arguments: dict[str, Any] = {"attention_mask": torch.cat([ahead, attention_mask], dim=1)}
+    if model.active_peft_config.peft_type == PeftType.PREFIX_TUNING:
+        return arguments | {"input_ids": input_ids, "past_key_values": model.get_prompt(rows)}
+    words = causal_lm(model).get_input_embeddings()(input_ids)
+    return arguments | {"inputs_embeds": torch.cat([model.get_prompt(rows).to(words.dtype), words], dim=1)}
 
 
 def projection(model: PreTrainedModel) -> Projection:

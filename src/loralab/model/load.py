@@ -1,28 +1,36 @@
-"""Loading tokenizers and frozen base models from the cache, a folder or the Hub."""
+"""Loading architectures and frozen base models from the cache, a folder or the Hub."""
 
 import logging
 import os
 import warnings
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 import transformers
-from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import StrictDataclassError
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from loralab.config.schema import ModelConfig, QuantConfig
-from loralab.errors import ConfigError, ModelError, did_you_mean
-from loralab.model.embedded import embedded_model_dir
+from loralab.config.model import ModelConfig, QuantConfig
+from loralab.errors import ConfigError, ModelError
+from loralab.model.architecture import check_causal
+from loralab.model.attention_choice import choose_attention
+from loralab.model.gguf_file import check_complete
+from loralab.model.hardware import check_quantization, gpu_capability
+from loralab.model.location import check_reachable, loading_failed, model_location
+from loralab.model.messages import first_line
+from loralab.model.prequantized import (
+    cast_unquantized,
+    check_prequantized,
+    prequantized,
+    set_compute_dtype,
+)
 from loralab.model.quantize import keep_cpu_gradients, quantization_config
+from loralab.model.shards import reading_tensor_by_tensor
+from loralab.model.tokenizer import load_tokenizer, resize_for
 
 
 def quiet_libraries() -> None:
@@ -39,48 +47,53 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def model_location(config: ModelConfig) -> str:
-    """Returns the folder or Hub name to load from; null in the config means the embedded model.
-
-    Raises:
-        ModelError: A folder is named that does not exist or holds no model.
-    """
-    if config.path is None:
-        return str(embedded_model_dir())
-    path = Path(config.path).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelError(f"model.path={config.path!r} holds no config.json, so it is not a model folder.")
-        return str(path)
-    if (
-        path.is_absolute()
-        or config.path.startswith((".", "~"))
-        or config.path.count("/") > 1
-        or path.exists()
-    ):
-        siblings = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
-        close = did_you_mean(path.name, siblings)
-        raise ModelError(
-            f"model.path={config.path!r} is not a folder.{close} Give a model folder or a Hub name."
-        )
-    return config.path
-
-
 def load_config(config: ModelConfig) -> PreTrainedConfig:
     """Reads a model's architecture; no weights.
 
     Raises:
-        ModelError: The model does not exist or cannot be reached.
+        ModelError: The model does not exist, cannot be reached, or is no causal language model.
     """
     location = model_location(config)
-    _check_reachable(config, location)
+    check_reachable(config, location)
     try:
         loaded: PreTrainedConfig = AutoConfig.from_pretrained(
             location, revision=config.revision, trust_remote_code=config.trust_remote_code
         )
-        return loaded
     except (OSError, ValueError) as error:
-        raise ModelError(_loading_failed(config, location, error)) from error
+        raise ModelError(loading_failed(config, location, error)) from error
+    check_causal(config, loaded)
+    return loaded
+
+
+def plan_config(config: ModelConfig) -> PreTrainedConfig:
+    """Finds out a model's architecture, asking the Hub last.
+
+    The model's own file counts where it is on this machine; then what `model.architecture` says.
+
+    Raises:
+        ModelError: The architecture is none that transformers builds, or `load_config` fails.
+    """
+    location = model_location(config)
+    if not config.architecture or is_here(config, location):
+        return load_config(config)
+    try:
+        described: PreTrainedConfig = AutoConfig.for_model(**config.architecture)
+    except (TypeError, ValueError, KeyError, StrictDataclassError) as error:
+        # transformers goes on to list every model type.
+        reason = " ".join(str(error).split()).partition(" Should contain")[0].rstrip(".")
+        raise ModelError(
+            f"model.architecture of model={config.name} describes no model that transformers knows: {reason}."
+            " Give model_type and its sizes as in the model's config.json."
+        ) from error
+    check_causal(config, described)
+    return described
+
+
+def is_here(config: ModelConfig, location: str) -> bool:
+    """Whether a model's own `config.json` is in a folder or in the cache of the Hub."""
+    if Path(location).is_dir():
+        return True
+    return isinstance(try_to_load_from_cache(location, "config.json", revision=config.revision), str)
 
 
 def skeleton(config: ModelConfig, model_config: PreTrainedConfig) -> PreTrainedModel:
@@ -89,6 +102,7 @@ def skeleton(config: ModelConfig, model_config: PreTrainedConfig) -> PreTrainedM
     Raises:
         ModelError: It is not a causal language model.
     """
+    check_causal(config, model_config)
     try:
         with torch.device("meta"):
             model: PreTrainedModel = AutoModelForCausalLM.from_config(
@@ -96,34 +110,9 @@ def skeleton(config: ModelConfig, model_config: PreTrainedConfig) -> PreTrainedM
             )
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(
-            f"model={config.name} is not a causal language model that can be built: {_first_line(error)}"
+            f"model={config.name} is not a causal language model that can be built: {first_line(error)}"
         ) from error
     return model
-
-
-def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
-    """Loads the tokenizer that belongs to a model and gives it a padding token.
-
-    Labels come from spans, so a padding token that is the end-of-sequence token hides nothing from the loss.
-
-    Raises:
-        ModelError: It cannot be loaded, is not a fast tokenizer, which character spans need, or has no
-            token to pad with.
-    """
-    location = model_location(config)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            location, revision=config.revision, trust_remote_code=config.trust_remote_code
-        )
-    except (OSError, ValueError) as error:
-        raise ModelError(_loading_failed(config, location, error)) from error
-    if not tokenizer.is_fast:
-        raise ModelError(f"{location} has no fast tokenizer (tokenizer.json), which label spans need.")
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
-    if tokenizer.pad_token is None:
-        raise ModelError(f"{location} has no padding, unknown or end-of-sequence token to pad with.")
-    return tokenizer
 
 
 def check_length(model_config: PreTrainedConfig, max_length: int) -> None:
@@ -142,7 +131,9 @@ def check_length(model_config: PreTrainedConfig, max_length: int) -> None:
 def load_base(
     config: ModelConfig, quant: QuantConfig, device: torch.device, dtype: torch.dtype
 ) -> PreTrainedModel:
-    """Loads the frozen base model, quantized while it loads.
+    """Loads the frozen base model, quantized tensor by tensor while it loads, with a row per added token.
+
+    A base that is quantized already is loaded as it is.
 
     Args:
         config: Which model.
@@ -151,50 +142,41 @@ def load_base(
         dtype: Compute dtype, and storage dtype of what is not quantized.
 
     Raises:
-        ModelError: It cannot be loaded or is quantized already.
+        ConfigError: This GPU cannot run the quantization or the attention that is asked for.
+        ModelError: It cannot be loaded, lacks weights, or is quantized so that no adapter can train on it.
     """
-    model_config = load_config(config)
-    if getattr(model_config, "quantization_config", None) is not None:
-        raise ModelError(f"{config.path} is quantized already; training on such a base is not supported yet.")
-    location = model_location(config)
+    model_config, location = load_config(config), model_location(config)
+    attention = choose_attention(config, model_config, device, dtype, packing=False)
+    found = prequantized(model_config)
+    if found is not None:
+        check_prequantized(config, found)
+        set_compute_dtype(model_config, found, dtype)
+    check_quantization(found.scheme if found else quant.name, gpu_capability(device))
+    quantized = None
+    if found is None:
+        # Names of layers to skip are looked up in the module tree.
+        tree = skeleton(config, model_config) if quant.skip_modules else None
+        quantized = quantization_config(quant, dtype, tree)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            location,
-            revision=config.revision,
-            trust_remote_code=config.trust_remote_code,
-            dtype=dtype,
-            attn_implementation=config.attention,
-            quantization_config=quantization_config(quant, dtype),
-            device_map={"": device},
-        )
+        with reading_tensor_by_tensor():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                location,
+                config=model_config,
+                revision=config.revision,
+                trust_remote_code=config.trust_remote_code,
+                dtype=dtype,
+                attn_implementation=attention.name,
+                quantization_config=quantized,
+                device_map={"": device},
+                output_loading_info=True,
+            )
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
-        raise ModelError(_loading_failed(config, location, error)) from error
+        raise ModelError(loading_failed(config, location, error)) from error
+    model, info = loaded
+    check_complete(info, location)
+    if found is not None and found.method == "bitsandbytes":
+        cast_unquantized(model, dtype)
     keep_cpu_gradients(model)
-    return model
-
-
-def _check_reachable(config: ModelConfig, location: str) -> None:
-    """Asks the Hub for one file's metadata, once: a download would retry for half a minute."""
-    cached = Path(location).is_dir() or isinstance(
-        try_to_load_from_cache(location, "config.json", revision=config.revision), str
-    )
-    if cached:
-        return
-    try:
-        get_hf_file_metadata(hf_hub_url(location, "config.json", revision=config.revision), timeout=10)
-    except Exception as error:  # the HTTP library beneath, and with it its errors, differ between versions
-        raise ModelError(_loading_failed(config, location, error)) from error
-
-
-def _loading_failed(config: ModelConfig, location: str, error: Exception) -> str:
-    if Path(location).is_dir():
-        return f"{location} cannot be loaded: {_first_line(error)}"
-    return (
-        f"model={config.name} needs {location!r} from the Hugging Face Hub, which has no such model, does "
-        "not let this account read it, or cannot be reached. Check the name and the network, log in with "
-        f"`hf auth login`, or give a folder with model.path=DIR. ({_first_line(error)})"
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    if config.added_tokens:
+        resize_for(model, load_tokenizer(config), config)
+    return cast(PreTrainedModel, model)

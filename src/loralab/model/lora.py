@@ -1,6 +1,6 @@
-"""Attaching, reading, writing and saving LoRA adapters."""
+"""Attaching, reading, writing and saving adapters."""
 
-import difflib
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -11,57 +11,77 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from loralab.config.schema import LoraConfig
-from loralab.errors import ConfigError, ModelError
+from loralab.config.model import LoraConfig
+from loralab.errors import ModelError
+from loralab.model.adapters.biases import copy_biases, keep_base_biases
+from loralab.model.adapters.context import AdapterContext
+from loralab.model.adapters.finishing import ADAPTER_MARKS, finish_adapter, match_dtypes
+from loralab.model.adapters.ia3 import ia3_targets
+from loralab.model.adapters.lora import check_lora
+from loralab.model.adapters.offsets import (
+    OFFSET_STARTS,
+    double_ranks,
+    has_offsets,
+    place_starts,
+    without_offsets,
+)
+from loralab.model.adapters.origin import check_same_base
+from loralab.model.adapters.registry import METHODS
+from loralab.model.adapters.starts import find_starts
+from loralab.model.adapters.vera import fixed_projections
+from loralab.model.messages import first_line
+from loralab.model.targets import Targets, find_targets, resolve_targets
 
-ALL_LINEAR = "all_linear"
+WHOLE_MARKS = ("modules_to_save.", "trainable_tokens_delta.")
+"""Parts of the names of what trains whole beside low-rank updates."""
 
 
-def resolve_targets(model: PreTrainedModel, targets: str | list[str]) -> list[str]:
-    """Turns `lora.targets` into names of linear layers that the model has.
+def check_adapter(model: PreTrainedModel, lora: LoraConfig) -> Targets | None:
+    """Looks everything that the `lora` group names up in a module tree, before any weights load.
 
     Args:
-        model: The base model.
-        targets: `all_linear`, or the last parts of module names such as `q_proj`.
+        model: The base model, which may lie on the meta device.
+        lora: The adapter.
+
+    Returns:
+        The layers that it goes on; None for methods that change no layer.
 
     Raises:
-        ConfigError: A name matches no linear layer; the message lists the closest real ones.
+        ConfigError: Something names nothing in the model, or does not fit it.
     """
-    head = model.get_output_embeddings()
-    names = {
-        name.rpartition(".")[2]
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module is not head
-    }
-    if not names:
-        raise ConfigError(f"{type(model).__name__} has no linear layers that an adapter can be put on.")
-    if targets == ALL_LINEAR:
-        return sorted(names)
-    wanted = [targets] if isinstance(targets, str) else targets
-    for name in wanted:
-        if name not in names:
-            close = difflib.get_close_matches(name, names, n=3, cutoff=0.3) or sorted(names)
-            raise ConfigError(
-                f"lora.targets: {name!r} matches no linear layer of this model. "
-                f"Closest: {', '.join(close)}. Or use {ALL_LINEAR}."
-            )
-    return sorted(set(wanted))
+    if lora.method == "lora":
+        return check_lora(model, lora)
+    if lora.method == "ia3":
+        return Targets(names := ia3_targets(model, lora), names)
+    return find_targets(model, lora) if lora.method in ("adalora", "vera") else None
 
 
-def attach_adapter(model: PreTrainedModel, lora: LoraConfig, seed: int) -> PeftModel:
-    """Freezes the base and adds a new adapter in float32: A random, B zero (arXiv:2106.09685 section 4.1)."""
+def attach_adapter(
+    model: PreTrainedModel, lora: LoraConfig, seed: int, context: AdapterContext | None = None
+) -> PeftModel:
+    """Freezes the base and adds a new adapter with float32 weights; the base's own weights stay as they are.
+
+    Args:
+        model: The loaded base.
+        lora: The adapter.
+        seed: Decides everything that starts at random.
+        context: The run around it, for methods that need more than the model.
+
+    Raises:
+        LoralabError: The adapter does not fit this model, or what its start needs is missing.
+    """
     torch.manual_seed(seed)
-    config = peft.LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # PEFT takes any number
-        lora_dropout=lora.dropout,
-        target_modules=resolve_targets(model, lora.targets),
-        task_type="CAUSAL_LM",
-    )
+    context = context or AdapterContext()
+    config = METHODS[lora.method](model, lora, context)
+    starts = find_starts(model, resolve_targets(model, lora), lora, context) if lora.method == "lora" else {}
+    biases = copy_biases(model)
     # PEFT would otherwise cast the activations of every adapted layer to float32 and back.
-    adapted = peft.get_peft_model(model, config, autocast_adapter_dtype=False)
+    adapted = cast(PeftModel, peft.get_peft_model(model, config, autocast_adapter_dtype=False))
+    finish_adapter(adapted, lora, context)
     for parameter in trainable(adapted).values():
         parameter.data = parameter.data.float()
+    place_starts(adapted, starts, lora.init in OFFSET_STARTS)
+    keep_base_biases(adapted, biases)
     return adapted
 
 
@@ -69,13 +89,20 @@ def load_adapter(model: PreTrainedModel, adapter_dir: Path, dtype: torch.dtype) 
     """Opens a saved adapter for evaluation in the compute dtype.
 
     Raises:
-        ModelError: The folder holds no adapter of PEFT.
+        ModelError: The folder holds no adapter of PEFT, or one of another base.
     """
+    check_same_base(adapter_dir, model)
+    biases = copy_biases(model)
     try:
-        adapted = PeftModel.from_pretrained(model, str(adapter_dir), autocast_adapter_dtype=False)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{adapter_dir} holds no adapter: {str(error).splitlines()[0]}") from error
+        with warnings.catch_warnings():
+            # AdaLoRA names its ranks after parameters, which PEFT applies and then takes for modules.
+            warnings.filterwarnings("ignore", message="The following rank_pattern keys did not match")
+            adapted = PeftModel.from_pretrained(model, str(adapter_dir), autocast_adapter_dtype=False)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{adapter_dir} holds no adapter: {first_line(error)}") from error
+    match_dtypes(adapted)
     cast_adapter(adapted, dtype)
+    keep_base_biases(adapted, biases)
     return adapted.eval()
 
 
@@ -90,14 +117,18 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def adapter_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
-    """Yields the adapter's parameters, whether they train or not."""
-    return (parameter for name, parameter in model.named_parameters() if "lora_" in name)
+    """Yields what trains, and the adapter's own parameters whether they train or not."""
+    return (
+        parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad or any(mark in name for mark in (*ADAPTER_MARKS, *WHOLE_MARKS))
+    )
 
 
-def cast_adapter(model: nn.Module, dtype: torch.dtype) -> None:
+def cast_adapter(model: PeftModel, dtype: torch.dtype) -> None:
     """Changes the dtype that the adapter computes in."""
-    for parameter in adapter_parameters(model):
-        parameter.data = parameter.data.to(dtype)
+    for tensor in (*adapter_parameters(model), *fixed_projections(model).values()):
+        tensor.data = tensor.data.to(dtype)
 
 
 def save_adapter(
@@ -105,13 +136,25 @@ def save_adapter(
 ) -> None:
     """Writes an adapter in PEFT's own format with its tokenizer and chat template.
 
+    An adapter that counts from its first values is written as a plain one of twice the rank.
+
     Args:
         model: The adapted model.
         tokenizer: Saved beside the weights.
         weights: Values of the trainable parameters, by the names of `trainable`.
         adapter_dir: Created when missing.
     """
-    model.save_pretrained(str(adapter_dir), state_dict=dict(weights))
+    shared = _shared_names(model)
+    values = without_offsets(model, weights)
+    values |= {name: values[first] for name, first in shared.items() if first in values}
+    model.save_pretrained(
+        str(adapter_dir),
+        state_dict={**fixed_projections(model), **values},
+        # PEFT would look the size of the vocabulary up on the Hub; what trained of it is among the weights.
+        save_embedding_layers=False,
+    )
+    if has_offsets(model):
+        double_ranks(adapter_dir / "adapter_config.json")
     tokenizer.save_pretrained(str(adapter_dir))
 
 
@@ -119,6 +162,16 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
     """Counts trainable and all parameters; a 4-bit weight counts each of its unpacked numbers."""
     num_trainable = sum(parameter.numel() for parameter in trainable(model).values())
     return num_trainable, sum(_num_values(parameter) for parameter in model.parameters())
+
+
+def _shared_names(model: nn.Module) -> dict[str, str]:
+    """Returns further names of trainable parameters that modules share, to the name that `trainable` has."""
+    first = {id(parameter): name for name, parameter in trainable(model).items()}
+    return {
+        name: first[id(parameter)]
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+        if id(parameter) in first and first[id(parameter)] != name
+    }
 
 
 def _num_values(parameter: nn.Parameter) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from loralab.model.footprint import ModelSize
+from loralab.model.size import ModelSize
 
 EFFICIENCY = 0.3
 """Share of the rate of bare matrix products that training is assumed to reach; measured with small batches of

@@ -1,7 +1,7 @@
 """The training step that every objective shares."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -15,7 +15,8 @@ from loralab.data.collate import MicroBatch, StepBatch
 from loralab.data.plan import StepPlan
 from loralab.losses.parts import LossParts, SourceMeans
 from loralab.metrics import TRAIN_GRAD_NORM, TRAIN_LOSS, TRAIN_LR, for_source
-from loralab.model.lora import trainable
+from loralab.model.adapters.registry import step_hooks
+from loralab.model.lora import cast_adapter, trainable
 from loralab.optim.build import build_optimizer
 from loralab.optim.master import MasterWeights
 from loralab.optim.schedules import lr_factor
@@ -56,6 +57,9 @@ class AdapterModule(pl.LightningModule):
         self.config = config
         self.peak_lr = config.optim.lr
         self.masters = MasterWeights(trainable(model), dtype)
+        # What the adapter holds besides them, such as fixed random projections.
+        cast_adapter(model, dtype)
+        self.step_hooks = step_hooks(model, self.masters.masters)
         self.finished_steps = 0
         self.val_loss = float("nan")
         self.val_loss_by_source: dict[str, float] = {}
@@ -85,15 +89,25 @@ class AdapterModule(pl.LightningModule):
             self.manual_backward(micro_loss)
             loss += micro_loss.detach()
             self._train_means.update(parts)
+        self.step_hooks.after_backward()
         max_norm = self.config.trainer.grad_clip or float("inf")
         grad_norm = torch.nn.utils.clip_grad_norm_(self.masters.parameters(), max_norm)
         optimizer.step()
+        self.step_hooks.after_optimizer_step(batch.step + 1)
         optimizer.zero_grad()
         self.masters.publish()
         self.finished_steps = batch.step + 1
         return {
             TRAIN_LOSS: loss, TRAIN_GRAD_NORM: grad_norm, TRAIN_LR: lr, **self._train_loss_by_source()
         }  # fmt: skip
+
+    def method_state(self) -> dict[str, Any]:
+        """Returns what the adapter's method needs besides weights to go on where it was."""
+        return self.step_hooks.state_dict()
+
+    def load_method_state(self, state: Mapping[str, Any]) -> None:
+        """Takes the method's state back."""
+        self.step_hooks.load_state_dict(state)
 
     def validation_step(self, batch: MicroBatch, batch_idx: int) -> None:
         """Adds a batch to the validation loss."""

@@ -1,6 +1,6 @@
 """Supervised fine-tuning."""
 
-from transformers import PreTrainedModel
+from peft import PeftModel
 
 from loralab.data.collate import MicroBatch
 from loralab.losses.parts import LossParts
@@ -10,11 +10,11 @@ from loralab.model.lora import causal_lm
 from loralab.modules.base import AdapterModule
 
 
-def token_losses(model: PreTrainedModel, batch: MicroBatch) -> LossParts:
+def token_losses(model: PeftModel, batch: MicroBatch) -> LossParts:
     """Returns the negative log likelihood of every supervised token, with its weight and source."""
     hidden = hidden_states(model, batch)
     chosen = supervised_positions(batch.labels)
-    losses = token_nll(hidden[:, :-1][chosen], batch.labels[:, 1:][chosen], projection(model))
+    losses = token_nll(hidden[:, :-1][chosen], batch.labels[:, 1:][chosen], projection(causal_lm(model)))
     return LossParts(
         losses,
         None if batch.weights is None else batch.weights[:, 1:][chosen],
@@ -27,4 +27,4 @@ class SFTModule(AdapterModule):
 
     def item_losses(self, batch: MicroBatch) -> LossParts:
         """Returns the cross entropy of each supervised token."""
-        return token_losses(causal_lm(self.model), batch)
+        return token_losses(self.model, batch)

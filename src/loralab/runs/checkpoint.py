@@ -28,7 +28,7 @@ class Checkpoint:
     weights: dict[str, Tensor]
     """Float32 master weights of the adapter, by parameter name."""
     state: dict[str, Any]
-    """Optimizer state and states of the random generators."""
+    """State of the optimizer, of the random generators and of the adapter's method."""
     progress: dict[str, Any]
     """Finished steps, best validation so far, counters."""
 

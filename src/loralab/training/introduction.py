@@ -5,6 +5,7 @@ from rich.console import Console
 from loralab.config.schema import TrainConfig
 from loralab.data.layout import Layout
 from loralab.data.prepare import PreparedData
+from loralab.evaluation.data_rows import finding_line
 
 
 def print_data(console: Console, config: TrainConfig, data: PreparedData, layout: Layout) -> None:
@@ -19,18 +20,27 @@ def print_data(console: Console, config: TrainConfig, data: PreparedData, layout
     )
     if layout.is_packed:
         console.print(f"packed into {layout.num_units:,} rows, {layout.fill:.1%} filled")
-    for line in notices(data):
+    for line in notices(data, config.data.privacy.action):
         console.print(f"note: {line}", soft_wrap=True)
 
 
-def notices(data: PreparedData) -> list[str]:
-    """Says in a line each what was removed, cut or found in the rows; nothing where there is nothing."""
+def notices(data: PreparedData, privacy: str) -> list[str]:
+    """Says in a line each what was removed, cut or found in the rows; nothing where there is nothing.
+
+    Args:
+        data: What was prepared.
+        privacy: `data.privacy.action`.
+    """
     report = data.report
     removed: dict[str, int] = {}
     for tally in (*(source.tally for source in report.sources), *report.splits.values()):
         for check, removals in tally.removed.items():
             removed[check] = removed.get(check, 0) + removals.count
-    lines = []
+    lines = [
+        f"{source.name}: the first {source.limit:,} rows alone (data.max_examples)"
+        for source in report.sources
+        if source.limit is not None
+    ]
     if removed:
         listed = ", ".join(f"{count:,} {check}" for check, count in removed.items())
         lines.append(f"rows left out: {listed}")
@@ -50,5 +60,7 @@ def notices(data: PreparedData) -> list[str]:
             private[kind] = private.get(kind, 0) + count
     if private:
         listed = ", ".join(f"{count:,} {kind}" for kind, count in private.items())
-        lines.append(f"personal data (data.privacy): {listed}")
+        places = (row for s in report.sources for rows in s.private_examples.values() for row in rows)
+        where = next((f", such as in {row.file} {row.place}" for row in places), "")
+        lines.append(f"personal data: {listed}{where}; {finding_line(report, privacy)}")
     return lines

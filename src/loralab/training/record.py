@@ -8,6 +8,7 @@ import yaml
 from rich.console import Console
 
 from loralab.config.load import job_number, task_overrides, to_yaml
+from loralab.config.model import LoraConfig
 from loralab.config.schema import EvaluateConfig, TrainConfig
 from loralab.evaluation.compare import Comparison
 from loralab.evaluation.report import write_report
@@ -36,7 +37,7 @@ def begin_training(config: TrainConfig, setup: Setup, command: str = "train") ->
         ConfigError: The folder exists already or cannot be made.
     """
     now, job = datetime.datetime.now(), job_number()
-    run_id = config.run.name or new_run_id(f"{config.model.name}_r{config.lora.r}", now, job)
+    run_id = config.run.name or new_run_id(f"{config.model.name}_{_adapter_label(config.lora)}", now, job)
     if config.run.name is not None and job is not None:
         run_id = f"{run_id}_{job}"
     run = create_run(config.run.outputs_dir, command, run_id)
@@ -76,6 +77,12 @@ def close_run(run: RunFolder, status: str, console: Console) -> None:
     console.print(f"run folder: {run.path} ({status})", soft_wrap=True)
 
 
+def _adapter_label(lora: LoraConfig) -> str:
+    """Names an adapter in a run id: `r8`, `vera_r256`, `ia3`."""
+    rank = [f"r{lora.r}"] if lora.method in ("lora", "adalora", "vera") else []
+    return "_".join([lora.method] * (lora.method != "lora") + rank)
+
+
 def _describe(
     run: RunFolder,
     config: TrainConfig | EvaluateConfig,
@@ -90,7 +97,4 @@ def _describe(
     manifest["data"] = [asdict(file) for file in setup.data.files]
     manifest["chat_template"] = str(setup.tokenizer.chat_template)
     write_json(run.manifest_path, manifest)
-    report = setup.data.report.to_dict()
-    write_json(
-        run.data_path, {**report, "splits": report["ledgers"], "removed_after_split": report["splits"]}
-    )
+    write_json(run.data_path, setup.data.report.to_account())

@@ -14,7 +14,7 @@ from loralab.evaluation.tables import print_comparison
 from loralab.model.load import load_base
 from loralab.model.lora import load_adapter
 from loralab.runs.folder import RunFolder, find_run, resume_command
-from loralab.runs.memory import peak_gib
+from loralab.runs.memory import MemoryMeter
 from loralab.training.record import begin_evaluation, close_run, record_comparison, update_summary
 from loralab.training.resume import check_same_data
 from loralab.training.setup import prepare
@@ -35,6 +35,7 @@ def evaluate_run(config: EvaluateConfig) -> RunFolder:
     check_same_data(trained, setup.data.files)
     run = begin_evaluation(config, trained, setup)
     console.print(f"run folder: {run.path}", soft_wrap=True)
+    meter = MemoryMeter(setup.device)
     base = load_base(settings.model, settings.quant, setup.device, setup.dtype)
     model = load_adapter(base, trained.adapter_dir, setup.dtype)
     comparison = compare(model, setup.tokenizer, setup.data, settings.eval, console)
@@ -42,7 +43,7 @@ def evaluate_run(config: EvaluateConfig) -> RunFolder:
     update_summary(run, {
         "run_id": run.run_id,
         "status": "completed",
-        metrics.MEMORY_PEAK_GIB: round(peak_gib(setup.device), 3),
+        metrics.MEMORY_PEAK_GIB: round(meter.peak_gib, 3),
         "wall_s": round(time.perf_counter() - started, 1),
     })  # fmt: skip
     print_comparison(console, comparison.figures, comparison.predictions[: settings.eval.samples])

@@ -3,17 +3,20 @@
 from dataclasses import dataclass
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from loralab.config.method_rules import num_virtual_tokens
 from loralab.config.schema import TrainConfig
-from loralab.data.datamodule import make_layout
-from loralab.data.layout import Layout
-from loralab.data.plan import StepPlan
 from loralab.data.prepare import PreparedData, prepare_data
 from loralab.data.templating import set_chat_template
-from loralab.model.hardware import resolve_device, resolve_dtype
-from loralab.model.load import check_length, load_config, load_tokenizer, quiet_libraries, skeleton
-from loralab.model.lora import resolve_targets
+from loralab.model.description import describe_loading
+from loralab.model.hardware import check_quantization, gpu_capability, resolve_device, resolve_dtype
+from loralab.model.load import check_length, load_config, quiet_libraries, skeleton
+from loralab.model.lora import check_adapter
+from loralab.model.prequantized import prequantized
+from loralab.model.quantize import check_skip_modules
+from loralab.model.targets import Targets
+from loralab.model.tokenizer import check_vocabulary, load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,14 @@ class Setup:
 
     device: torch.device
     dtype: torch.dtype
+    model: PreTrainedModel
+    """The module tree of the base, without weights."""
+    targets: Targets | None
+    """The layers that the adapter goes on; None for methods that change no layer."""
     tokenizer: PreTrainedTokenizerBase
     data: PreparedData
+    notes: list[str]
+    """How the model will be loaded: a line for each choice, with its reason."""
 
 
 def prepare(config: TrainConfig) -> Setup:
@@ -37,29 +46,16 @@ def prepare(config: TrainConfig) -> Setup:
         torch.set_num_threads(config.trainer.threads)
     device = resolve_device(config.trainer.accelerator)
     dtype = resolve_dtype(config.trainer.precision, device)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
     model_config = load_config(config.model)
-    check_length(model_config, config.data.max_length)
-    resolve_targets(skeleton(config.model, model_config), config.lora.targets)
+    check_length(model_config, config.data.max_length + num_virtual_tokens(config.lora))
+    stored = prequantized(model_config)
+    check_quantization(stored.scheme if stored else config.quant.name, gpu_capability(device))
+    model = skeleton(config.model, model_config)
+    check_skip_modules(model, config.quant)
+    targets = check_adapter(model, config.lora)
+    notes = describe_loading(config, model_config, device, dtype)
     tokenizer = load_tokenizer(config.model)
+    check_vocabulary(tokenizer, model_config, config.model)
     set_chat_template(tokenizer, config.data.chat_template)
-    return Setup(device, dtype, tokenizer, prepare_data(config.data, tokenizer, config.seed))
-
-
-def make_plan(config: TrainConfig, data: PreparedData) -> tuple[Layout, StepPlan]:
-    """Says which examples each step sees, before any weights load."""
-    trainer = config.trainer
-    pack_length = config.data.max_length if config.data.packing else None
-    layout = make_layout(data, config.seed, pack_length, trainer.batch_tokens)
-    # A group of examples is a whole micro-batch already.
-    per_micro_batch = 1 if layout.is_grouped else trainer.batch_size
-    plan = StepPlan(
-        num_rows=layout.num_units,
-        rows_per_step=per_micro_batch * trainer.accumulation,
-        epochs=trainer.epochs,
-        max_steps=trainer.max_steps,
-        val_every=trainer.val_every,
-        seed=config.seed,
-    )
-    return layout, plan
+    data = prepare_data(config.data, tokenizer, config.seed)
+    return Setup(device, dtype, model, targets, tokenizer, data, notes)

@@ -125,7 +125,7 @@ def test_tokens_as_the_model_sees_them(
         f"learned {num_learned} of {num_tokens} tokens ({num_learned / num_tokens:.1%}), supervise=assistant"
         in lines
     )
-    assert any(f"rows.jsonl row 1: {num_learned} of {num_tokens} tokens learned" in line for line in lines)
+    assert any(f"rows.jsonl line 1: {num_learned} of {num_tokens} tokens learned" in line for line in lines)
     assert f"{start}⟦cde<|im_end|>⟧" in result.output
     assert "checks every example learns, ends with its stop token and has one BOS at most" in lines
 
@@ -168,7 +168,7 @@ def test_a_template_without_a_stop_token(run: Run, write_rows: Run, tokenizer_di
     template = "{% for m in messages %}{{ m.role }}: {{ m.content }} {% endfor %}"
     words = ("--tokenizer", str(tokenizer_dir), f"chat_template='{template}'")
     output = run("inspect", "rows.jsonl", *words).output
-    assert "training would not start: rows.jsonl row 1: the chat template does not end turn 2" in output
+    assert "training would not start: rows.jsonl line 1: the chat template does not end turn 2" in output
     assert "training would not start: no row gives an example" in output
     assert "every example learns" not in output
 
@@ -197,3 +197,21 @@ def test_wrong_words_are_refused(run: Run, write_rows: Run, words: list[str], sa
     assert result.exit_code == 2
     assert says in result.stderr
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (" ", "error: --tokenizer is empty. Allowed: a folder with tokenizer.json, a Hub name"),
+        ("rows.jsonl", "error: --tokenizer 'rows.jsonl' is a file. Allowed: a folder"),
+        ("./none", "error: --tokenizer './none' is not a folder. Allowed: a folder"),
+        ("embeded", "error: --tokenizer 'embeded' is unknown. Did you mean 'embedded'? Allowed: a folder"),
+    ],
+)
+def test_what_is_no_tokenizer_is_refused_with_what_is_allowed(
+    run: Run, write_rows: Run, name: str, said: str
+) -> None:
+    write_rows("rows.jsonl", ROWS)
+    result = run("inspect", "rows.jsonl", "--tokenizer", name)
+    assert result.exit_code == 2
+    assert said in result.stderr

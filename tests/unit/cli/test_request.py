@@ -59,7 +59,8 @@ def test_options_without_effect_are_known() -> None:
         (["a"], ["formt=alpaca"], r"data.formt is unknown. Did you mean 'format'\?"),
         (["a"], ["format=alpacca"], r"data.format='alpacca' is unknown. Did you mean 'alpaca'\?"),
         (["a"], ["quality.max_garble=2"], "out of range"),
-        (["a"], ["num_workers=many"], "^num_workers=many: "),
+        (["a"], ["quality.languages=en"], r"'en' is not a list or null. Write data.quality.languages=\[en\]"),
+        (["a"], ["num_workers=many"], "^data.num_workers='many' is not a whole number or null.$"),
     ],
 )
 def test_wrong_words_are_refused(paths: list[str], options: list[str], says: str) -> None:

@@ -20,7 +20,7 @@ def test_every_fault_is_listed_with_its_line(run: Run, faulty: Path) -> None:
     assert result.exit_code == 2
     *faults, total = result.output.splitlines()
     assert [line.split(": ")[0] for line in faults] == [f"faulty.jsonl line {n}" for n in (2, 3, 5, 6, 7)]
-    assert "the field 'prompt' holds a number; a string is needed" in faults[1]
+    assert "the field 'prompt' holds a number; a string or a list of turns is needed" in faults[1]
     assert total == "6 rows = 1 valid + 5 with faults (prompt_completion)"
 
 
@@ -28,23 +28,27 @@ def test_the_limit_hides_faults_and_counts_them(run: Run, faulty: Path) -> None:
     lines = run("validate", "faulty.jsonl", "--limit", "2").output.splitlines()
     assert len(lines) == 4
     assert lines[2] == "6 rows = 1 valid + 5 with faults (prompt_completion)"
-    assert lines[3] == "3 more faults not shown: use --limit 5"
+    assert lines[3] == "3 more different faults not shown: use --limit 5"
     lines = run("validate", "faulty.jsonl", "./faulty.jsonl", "--limit", "6").output.splitlines()
     assert [line.split(": ")[0] for line in lines[-4:]] == [
         "faulty.jsonl",
         "faulty.jsonl line 2",
         "./faulty.jsonl",
-        "4 more faults not shown",
+        "4 more different faults not shown",
     ]
 
 
-def test_more_faults_than_a_report_keeps_as_examples(run: Run, write_rows: Run) -> None:
-    write_rows("many.jsonl", [PAIR, *[{"prompt": "a", "completion": number} for number in range(700)]])
-    result = run("validate", "many.jsonl", "--limit", "1000")
-    assert [line.split(": ")[0] for line in result.output.splitlines()[:-1]] == [
-        f"many.jsonl line {number}" for number in range(2, 702)
+def test_rows_with_the_same_fault_share_a_line(run: Run, write_rows: Run) -> None:
+    wrong, other = {"prompt": "a", "completion": 5}, {"prompt": "a", "completion": None}
+    write_rows("many.jsonl", [PAIR, wrong, other, *[wrong] * 699, other])
+    first = "line 2, line 4, line 5, line 6, line 7"
+    fault, needed = "the field 'completion' holds", "a string or a list of turns is needed"
+    result = run("validate", "many.jsonl")
+    assert result.output.splitlines() == [
+        f"many.jsonl {first} and 695 more: {fault} a number; {needed} (700 rows)",
+        f"many.jsonl line 3, line 703: {fault} null; {needed} (2 rows)",
+        "703 rows = 1 valid + 702 with faults (prompt_completion)",
     ]
-    assert result.output.endswith("701 rows = 1 valid + 700 with faults (prompt_completion)\n")
 
 
 def test_files_of_different_forms_are_judged_each_by_its_own(run: Run, write_rows: Run) -> None:

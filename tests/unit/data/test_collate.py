@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loralab.data.collate import collate_step, pack_examples, pad_examples
+from loralab.data.cutting import MicroBatchSize
 from loralab.data.masking import Example
 from loralab.data.records import Conversation, Message
 
@@ -45,7 +46,7 @@ def test_pad_id_that_is_also_a_real_token_keeps_that_token() -> None:
 
 
 def test_step_is_cut_into_micro_batches_with_the_longest_first() -> None:
-    batch = collate_step(of_lengths(2, 5, 3, 4, 1), step=7, micro_batch_size=2, pad_id=PAD)
+    batch = collate_step(of_lengths(2, 5, 3, 4, 1), step=7, size=MicroBatchSize(rows=2), pad_id=PAD)
     assert [micro.input_ids.tolist() for micro in batch.micro_batches] == [
         wide([[5, 5, 5, 5, 5], [4, 4, 4, 4]], PAD),
         wide([[3, 3, 3], [2, 2]], PAD),
@@ -55,19 +56,20 @@ def test_step_is_cut_into_micro_batches_with_the_longest_first() -> None:
 
 
 def test_step_counts_its_tokens_without_padding() -> None:
-    batch = collate_step(of_lengths(2, 5, 3), step=0, micro_batch_size=2, pad_id=PAD)
+    batch = collate_step(of_lengths(2, 5, 3), step=0, size=MicroBatchSize(rows=2), pad_id=PAD)
     assert batch.tokens == 2 + 5 + 3
     assert batch.supervised_tokens == 1 + 4 + 2
 
 
 def test_first_token_of_a_text_is_not_counted_as_supervised() -> None:
-    batch = collate_step([example(1, 2, 3), example(1, -100)], step=0, micro_batch_size=2, pad_id=PAD)
+    examples = [example(1, 2, 3), example(1, -100)]
+    batch = collate_step(examples, step=0, size=MicroBatchSize(rows=2), pad_id=PAD)
     assert batch.supervised_tokens == 2
 
 
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=12), st.integers(1, 13))
 def test_micro_batch_size_changes_no_count_and_loses_no_token(lengths: list[int], size: int) -> None:
-    batch = collate_step(of_lengths(*lengths), step=0, micro_batch_size=size, pad_id=PAD)
+    batch = collate_step(of_lengths(*lengths), step=0, size=MicroBatchSize(rows=size), pad_id=PAD)
     full, rest = divmod(len(lengths), size)
     assert [len(micro.input_ids) for micro in batch.micro_batches] == [size] * full + [rest] * (rest > 0)
     supervised = sum(int((micro.labels[:, 1:] != -100).sum()) for micro in batch.micro_batches)
@@ -104,6 +106,6 @@ def test_weights_and_sources_are_laid_out_like_the_labels() -> None:
 
 def test_step_is_divided_by_the_weights_of_its_supervised_tokens() -> None:
     weighted = Example([1, 2, 3], [-100, 2, 3], TEXT, weights=[0.0, 0.5, 2.0])
-    batch = collate_step([weighted, example(-100, 2)], step=0, micro_batch_size=1, pad_id=PAD)
+    batch = collate_step([weighted, example(-100, 2)], step=0, size=MicroBatchSize(rows=1), pad_id=PAD)
     assert batch.loss_weight == 0.5 + 2.0 + 1.0
     assert batch.supervised_tokens == 3

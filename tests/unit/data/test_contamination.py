@@ -34,6 +34,31 @@ def test_a_shared_ngram_is_found_with_the_row_and_the_words() -> None:
     assert found == Overlap("test row 2", "ngram", "w3 w4 w5 w6 w7 w8")
 
 
+def test_many_rows_at_once_are_found_as_one_by_one() -> None:
+    index = index_of(
+        chat(numbered(20), "and so on and on"), chat("name a city", "rome"), chat(numbered(9, 50))
+    )
+    silent = Conversation((Message("system", numbered(20)),))
+    rows = [
+        chat("none of it", numbered(6, 3)),
+        silent,
+        chat("Name a city", "Rome!"),
+        chat(numbered(3), numbered(9, 3) + " and " + numbered(6, 50)),
+        chat(numbered(2), numbered(2, 2)),
+        chat("", numbered(6, 51)),
+    ]
+    expected = [
+        Overlap("test row 1", "ngram", numbered(6, 3)),
+        None,
+        Overlap("test row 2", "exact", "name a city rome"),
+        Overlap("test row 1", "ngram", numbered(9, 3)),
+        None,
+        Overlap("test row 3", "ngram", numbered(6, 51)),
+    ]
+    assert index.find_all(rows) == expected == [index.find(row) for row in rows]
+    assert index.find_all([]) == []
+
+
 def test_one_word_less_than_the_ngram_is_no_overlap() -> None:
     index = index_of(chat(numbered(20)))
     assert index.find(chat("a b c w3 w4 w5 w6 d e f")) is None

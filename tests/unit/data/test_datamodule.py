@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from loralab.config.data import DataConfig
 from loralab.data.collate import StepBatch
+from loralab.data.cutting import MicroBatchSize
 from loralab.data.datamodule import DataModule, eval_batches, make_layout
 from loralab.data.plan import StepPlan
 from loralab.data.prepare import PreparedData, prepare_data
@@ -30,7 +31,8 @@ def plan(data: PreparedData) -> StepPlan:
 
 def datamodule(data: PreparedData, plan: StepPlan, finished_steps: int) -> DataModule:
     """A datamodule whose trainer has finished so many steps."""
-    made = DataModule(data, plan, make_layout(data, 3, None, None), MICRO_BATCH, pad_id=0)
+    layout = make_layout(data, 3, None, None)
+    made = DataModule(data, plan, layout, MicroBatchSize(rows=MICRO_BATCH), pad_id=0)
     made.trainer = SimpleNamespace(lightning_module=SimpleNamespace(finished_steps=finished_steps))  # type: ignore[assignment]
     return made
 
@@ -96,15 +98,15 @@ def test_step_feeds_the_rows_of_the_plan(data: PreparedData, plan: StepPlan) -> 
 
 def test_without_a_trainer_the_first_step_is_next(data: PreparedData, plan: StepPlan) -> None:
     layout = make_layout(data, 3, None, None)
-    assert DataModule(data, plan, layout, MICRO_BATCH, pad_id=0).next_step == 0
+    assert DataModule(data, plan, layout, MicroBatchSize(rows=MICRO_BATCH), pad_id=0).next_step == 0
 
 
 def test_validation_sees_every_example_once_in_order_of_length(data: PreparedData) -> None:
     examples = data.train.examples[:7]
-    batches = list(eval_batches(examples, batch_size=3, pad_id=0))
+    batches = list(eval_batches(examples, MicroBatchSize(rows=3), pad_id=0))
     assert [len(batch.input_ids) for batch in batches] == [3, 3, 1]
     lengths = [int(mask.sum()) for batch in batches for mask in batch.attention_mask]
-    assert lengths == sorted(len(example.input_ids) for example in examples)
+    assert lengths == sorted((len(example.input_ids) for example in examples), reverse=True)
     seen = [
         row[: int(mask.sum())].tolist()
         for batch in batches
@@ -137,7 +139,7 @@ def test_packed_and_grouped_steps_feed_each_example_once_an_epoch(
 ) -> None:
     layout = make_layout(data, 3, *options)
     plan = StepPlan(layout.num_units, 2, 2.0, None, val_every=100, seed=3)
-    made = DataModule(data, plan, layout, MICRO_BATCH, pad_id=0)
+    made = DataModule(data, plan, layout, MicroBatchSize(rows=MICRO_BATCH), pad_id=0)
     made.trainer = SimpleNamespace(lightning_module=SimpleNamespace(finished_steps=0))  # type: ignore[assignment]
     batches = list(made.train_dataloader())
     assert len(batches) == 2 * plan.steps_per_epoch

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loralab.data.fitting import Fitted, fit
+from loralab.data.fitting import Fitted, explain_drop, fit
 from loralab.data.masking import Encoded
 from loralab.data.records import Conversation, Message
 
@@ -34,6 +34,29 @@ def chat(*turns: str) -> Conversation:
 
 def fitted(conversation: Conversation, policy: str, max_length: int) -> list[Fitted]:
     return fit(encode(conversation), conversation, policy, max_length, encode)
+
+
+@pytest.mark.parametrize(
+    ("is_text", "policy", "reason"),
+    [
+        (False, "drop", "the row has 9 tokens"),
+        (True, "raise", "the row has 9 tokens"),
+        (
+            False,
+            "window",
+            "the row has 9 tokens; data.over_length=window cuts plain texts only: chats take cut_response, "
+            "cut_oldest, cut_prompt",
+        ),
+        (
+            True,
+            "cut_prompt",
+            "the row has 9 tokens; data.over_length=cut_prompt shortens chats only: plain texts take window",
+        ),
+        (False, "cut_oldest", "the row has 9 tokens, too many for data.over_length=cut_oldest"),
+    ],
+)
+def test_a_dropped_row_says_what_would_keep_a_part_of_it(is_text: bool, policy: str, reason: str) -> None:
+    assert explain_drop(9, is_text, policy) == reason
 
 
 def text(item: Fitted) -> str:

@@ -75,8 +75,27 @@ def test_counts_of_chunks_add_up() -> None:
 def test_too_many_long_rows_are_refused_with_rows_and_two_fixes() -> None:
     assert length_fault([3, 9, 4, 12], max_length=5, max_dropped=0.25, split="val") == (
         "2 of 4 val rows are longer than data.max_length=5 tokens (the longest has 12): rows.jsonl row 2, "
-        "rows.jsonl row 4. Use data.max_length=12, or allow the loss with data.max_dropped=0.5."
+        "rows.jsonl row 4. Use data.max_length=12, or cut chats with data.over_length=cut_response (or "
+        "cut_oldest, cut_prompt) and data.max_dropped=0.5, or allow the loss with data.max_dropped=0.5."
     )
+
+
+@pytest.mark.parametrize(
+    ("policy", "long_texts", "said"),
+    [
+        ("drop", 2, "=12, or cut plain texts into windows with data.over_length=window, or"),
+        ("window", 0, "window shortens plain texts only, and 2 of the rows are chats. Use"),
+        ("cut_prompt", 1, "cut_prompt shortens chats only, and 1 of the rows are plain texts."),
+        ("cut_response", 0, ". Use data.max_length=12, or allow the loss with data.max_dropped=0.5."),
+        ("raise", 0, "or allow the loss with data.over_length=drop and data.max_dropped=0.5."),
+    ],
+)
+def test_the_advice_fits_the_kind_of_the_long_rows(policy: str, long_texts: int, said: str) -> None:
+    count = counted([3, 9, 4, 12], 5)
+    count.policy, count.long_texts = policy, long_texts
+    with pytest.raises(DataError) as error:
+        check_lengths(count, 2, (5, 0.0), "train")
+    assert said in str(error.value)
 
 
 def test_only_the_first_three_rows_are_named() -> None:
@@ -113,7 +132,8 @@ def test_share_on_the_limit_is_allowed() -> None:
 def test_nothing_left_is_refused_whatever_may_be_dropped() -> None:
     assert length_fault([9, 8], max_length=5, max_dropped=1.0) == (
         "2 of 2 train rows are longer than data.max_length=5 tokens (the longest has 9): rows.jsonl row 1, "
-        "rows.jsonl row 2. Use data.max_length=9."
+        "rows.jsonl row 2. Use data.max_length=9, or cut chats with data.over_length=cut_response (or "
+        "cut_oldest, cut_prompt) and data.max_dropped=1.0."
     )
 
 

@@ -124,8 +124,8 @@ def test_column_that_the_form_does_not_take(tmp_path: Path) -> None:
 def test_fault_in_a_mapped_column_names_the_column(tmp_path: Path) -> None:
     path = write(tmp_path, {"q": "a", "a": "b"}, {"q": "a", "a": None})
     assert fault(path, prompt="q", response="a") == (
-        "data.path='x.jsonl' line 2: the field 'completion' holds null; a string is needed "
-        "(data.columns.response='a')"
+        "data.path='x.jsonl' line 2: the field 'completion' holds null; a string or a list of turns is "
+        "needed (data.columns.response='a')"
     )
 
 

@@ -183,10 +183,12 @@ def test_ledger_is_kept_per_split(tokenizer: PreTrainedTokenizerBase, tmp_path: 
 def test_rows_over_the_length_are_refused_by_name(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", {"text": "a"}, {"text": "b" * 60}, {"text": "c"})
     given = {"val_path": path, "test_path": path, "dedup": DedupConfig(exact=False)}
-    assert fault(tokenizer, path=path, max_length=20, **given) == (
-        f"1 of 3 train rows are longer than data.max_length=20 tokens (the longest has 61): {path} row 2. "
-        "Use data.max_length=61, or allow the loss with data.max_dropped=0.334."
+    message = fault(tokenizer, path=path, max_length=20, **given)
+    assert message.startswith(
+        f"1 of 3 train rows are longer than data.max_length=20 tokens (the longest has 61): {path} line 2. "
+        "Use data.max_length=61, or "
     )
+    assert message.endswith("or allow the loss with data.max_dropped=0.334.")
 
 
 def test_row_that_the_template_refuses_is_named(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
@@ -207,7 +209,7 @@ def test_row_that_the_template_refuses_is_named(tokenizer: PreTrainedTokenizerBa
     )  # fmt: skip
     kept = DedupConfig(exact=False)
     assert fault(changed, path=path, val_path=path, test_path=path, dedup=kept) == (
-        f"{path} row 2: the chat template refuses these turns: One exchange only. Mend the rows, or leave "
+        f"{path} line 2: the chat template refuses these turns: One exchange only. Mend the rows, or leave "
         "such rows out with data.on_error=skip."
     )
 
@@ -228,7 +230,7 @@ def test_supervision_gate_is_closed_by_a_bad_row(tokenizer: PreTrainedTokenizerB
     kept = DedupConfig(exact=False)
     message = fault(endless, path=path, val_path=path, test_path=path, dedup=kept)
     assert message.startswith("3 of 3 train rows do not learn their end-of-turn token: ")
-    assert f"{path} row 1" in message
+    assert f"{path} line 1" in message
 
 
 def test_too_few_rows_to_hold_out_are_refused(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
@@ -301,7 +303,7 @@ def test_duplicates_of_held_out_rows_leave_the_training_rows(
     train, val, test = (source.tally for source in data.report.sources)
     assert (train.rows, train.removed["duplicate"].count, train.kept) == (10, 5, 5)
     assert (val.rows, val.kept, test.rows, test.kept) == (2, 1, 2, 2)
-    assert train.removed["duplicate"].examples[0].reason == f"the same as {test_path} row 1"
+    assert train.removed["duplicate"].examples[0].reason == f"the same as {test_path} line 1"
 
 
 def test_training_rows_that_are_all_held_out_too_are_refused(
@@ -335,7 +337,7 @@ def test_markup_in_a_row_is_refused_or_skipped(tokenizer: PreTrainedTokenizerBas
     numbered(path, 10)
     path.write_text(path.read_text() + json.dumps(bad) + "\n")
     message = fault(tokenizer, path=str(path))
-    assert f"{path} row 11: " in message
+    assert f"{path} line 11: " in message
     assert "<|im_end|>" in message
     data = prepare(tokenizer, path=str(path), on_error="skip")
     assert removed(data) == {"chat_template": 1}
@@ -385,8 +387,8 @@ def test_overlap_with_held_out_rows_is_reported_or_dropped(
     test_path = write(tmp_path / "test.jsonl", {"prompt": f"Repeat {sentence}", "completion": "yes"})
     data = prepare(tokenizer, path=path, test_path=test_path)
     assert data.report.num_overlaps == 1
-    assert data.report.overlaps[0].place == "row 21"
-    assert "test row 1" in data.report.overlaps[0].reason
+    assert data.report.overlaps[0].place == "line 21"
+    assert "test line 1" in data.report.overlaps[0].reason
     assert len(data.train.examples) + len(data.val.examples) == 21
     data = prepare(tokenizer, path=path, test_path=test_path, contamination=ContaminationConfig("drop"))
     assert removed(data) == {"contamination": 1}
@@ -407,7 +409,7 @@ def test_near_duplicates_are_left_out(tokenizer: PreTrainedTokenizerBase, tmp_pa
     data = prepare(tokenizer, path=path, dedup=DedupConfig(near="prompt", threshold=0.7))
     assert removed(data) == {"near_duplicate": 1}
     row = data.report.sources[0].tally.removed["near_duplicate"].examples[0]
-    assert (row.place, row.reason) == ("row 14", f"nearly the same as {path} row 13")
+    assert (row.place, row.reason) == ("line 14", f"nearly the same as {path} line 13")
 
 
 @pytest.mark.parametrize("method", ["stratified", "grouped", "temporal"])

@@ -36,6 +36,7 @@ COMMON = {
     "source": st.just("rows.jsonl"),
     "row": st.just(7),
     "tools": st.lists(OBJECT, max_size=2).map(tuple),
+    "unit": st.sampled_from(["line", "row"]),
 }
 RECORD = st.one_of(
     st.builds(Conversation, MESSAGES, **COMMON),
@@ -66,6 +67,10 @@ def test_every_record_comes_back_the_same(record: Record) -> None:
             PreferencePair((), (Message("assistant", "a", 0.0),), (Message("assistant", "b"),)),
             '{"prompt":[],"chosen":[{"role":"assistant","content":"a","weight":0.0}],'
             '"rejected":[{"role":"assistant","content":"b"}]}',
+        ),
+        (
+            Conversation((Message("text", "a"),), "rows.parquet", 7, unit="row"),
+            '{"messages":[{"role":"text","content":"a"}],"unit":"row"}',
         ),
         (
             LabelledConversation(

@@ -1,6 +1,7 @@
 """What is written to disk and read back, against examples made in memory."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,19 +77,31 @@ def test_store_without_examples_is_empty(tmp_path: Path) -> None:
     assert list(ExampleStore(path)) == []
 
 
+def test_places_are_counted_as_the_reader_of_the_file_does(tmp_path: Path) -> None:
+    writer = CorpusWriter(tmp_path / "corpus.arrow")
+    for number, (file, unit) in enumerate([("a.parquet", "row"), ("b.jsonl", "line"), ("a.parquet", "row")]):
+        text = record_to_json(replace(conversation(number), unit=unit))
+        writer.append(text, bytes(16), 0, (file, number + 1), None)
+    expected = ["a.parquet row 1", "b.jsonl line 2", "a.parquet row 3"]
+    assert [writer.place(number) for number in range(3)] == expected
+    corpus = writer.close()
+    assert [corpus.place(number) for number in range(3)] == expected
+
+
 def test_corpus_gives_any_rows_in_the_order_asked(tmp_path: Path) -> None:
     writer = CorpusWriter(tmp_path / "corpus.arrow")
     for row in range(3000):
         text = record_to_json(conversation(row))
         file = "a.jsonl" if row < 1500 else "b.jsonl"
         writer.append(text, row.to_bytes(16, "big"), row % 3, (file, row), str(row))
-    assert writer.place(1500) == "b.jsonl row 1500"
+    assert writer.place(1500) == "b.jsonl line 1500"
     corpus = writer.close()
     records = corpus.records(np.array([2999, 0, 1500]))
     assert [(record.source, record.row) for record in records] == [
         ("b.jsonl", 2999), ("a.jsonl", 0), ("b.jsonl", 1500),
     ]  # fmt: skip
     assert records[0].messages[1].content == "a2999 é"
+    assert corpus.place(2999) == "b.jsonl line 2999"
     assert corpus.values()[7] == "7"
     assert corpus.keys()[7] == (7).to_bytes(16, "big")
     assert corpus.sources[:4].tolist() == [0, 1, 2, 0]

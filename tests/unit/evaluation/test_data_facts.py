@@ -7,7 +7,14 @@ from loralab.data.mixing import SourceShare
 from loralab.data.prepare import PreparedData, PreparedSplit
 from loralab.data.records import Conversation, Message
 from loralab.data.report import DataReport
-from loralab.evaluation.data_facts import Arrangement, arrange, check_masks, count_by_source, show_examples
+from loralab.evaluation.data_facts import (
+    Arrangement,
+    MixtureLine,
+    arrange,
+    check_masks,
+    mixture_lines,
+    show_examples,
+)
 
 CONVERSATION = Conversation((Message("user", "Hi"), Message("assistant", "Yes")), "rows.jsonl", 3)
 
@@ -51,7 +58,7 @@ def test_a_split_without_examples_has_nothing_to_check(tokenizer):
 
 def test_a_shown_example_names_its_row_and_counts_what_is_learned(tokenizer):
     shown = show_examples([example(tokenizer, "<|im_start|> one<|im_end|>", 3, 1)], ["a", "b"], tokenizer)[0]
-    assert (shown.place, shown.source, shown.num_learned) == ("rows.jsonl row 3", "b", 2)
+    assert (shown.place, shown.source, shown.num_learned) == ("rows.jsonl line 3", "b", 2)
 
 
 @pytest.mark.parametrize(
@@ -69,17 +76,29 @@ def test_the_arrangement_says_how_rows_are_filled(options, expected):
     assert arrange(layout([6, 4, 3], [0, 1, 2], **options)) == expected
 
 
-def test_an_epoch_is_counted_by_source(tokenizer):
-    examples = [example(tokenizer, "one two", 1, source) for source in (0, 0, 1)]
-    split = PreparedSplit(examples, None)
-    shares = [SourceShare(2, None, None, 1.0), SourceShare(1, None, None, 3.0)]
-    data = PreparedData(split, split, split, [], DataReport([], {}, {}), ["a", "b", "val"], shares)
-    assert count_by_source(data, layout([2, 2, 2], [0, 1, 2, 2, 2])) == {"a": 2, "b": 3}
-
-
-def test_one_source_needs_no_count(tokenizer):
-    split = PreparedSplit([example(tokenizer, "one two", 1)], None)
-    data = PreparedData(
-        split, split, split, [], DataReport([], {}, {}), ["a"], [SourceShare(1, None, None, 1)]
+def prepared(tokenizer, sources, num_shares):
+    """Data of which example i has i + 1 tokens to learn and belongs to `sources[i]`."""
+    split = PreparedSplit(
+        [example(tokenizer, "one two three four", i + 1, source) for i, source in enumerate(sources)], None
     )
-    assert count_by_source(data, layout([2], [0])) == {}
+    shares = [SourceShare(sources.count(number), None, None, 1.0) for number in range(num_shares)]
+    return PreparedData(split, split, split, [], DataReport([], {}, {}), ["a", "b", "val"], shares)
+
+
+def test_an_epoch_is_counted_by_source(tokenizer):
+    data = prepared(tokenizer, [0, 0, 1], 2)
+    assert mixture_lines(data, layout([2, 2, 2], [0, 2, 2, 2])) == [
+        MixtureLine("a", available=2, taken=1, fewest=0, most=1, unused=1, learned=1),
+        MixtureLine("b", available=1, taken=3, fewest=3, most=3, unused=0, learned=9),
+    ]
+
+
+def test_a_source_of_which_nothing_is_left_takes_part_with_nothing(tokenizer):
+    data = prepared(tokenizer, [0], 2)
+    assert mixture_lines(data, layout([2], [0]))[1] == MixtureLine("b", 0, 0, 0, 0, 0, 0)
+
+
+def test_one_source_needs_no_count_unless_its_rows_are_repeated_or_left_unused(tokenizer):
+    data = prepared(tokenizer, [0, 0], 1)
+    assert mixture_lines(data, layout([2, 2], [0, 1])) == []
+    assert mixture_lines(data, layout([2, 2], [1])) == [MixtureLine("a", 2, 1, 0, 1, 1, 2)]

@@ -12,7 +12,14 @@ from loralab.data.records import Conversation, Message
 from loralab.data.report import DataFile, DataReport, SourceReport
 from loralab.data.tally import Removals, RemovedRow, Tally
 from loralab.evaluation import data_rows
-from loralab.evaluation.data_facts import Arrangement, DataFacts, PlanFacts, check_masks, show_examples
+from loralab.evaluation.data_facts import (
+    Arrangement,
+    DataFacts,
+    MixtureLine,
+    PlanFacts,
+    check_masks,
+    show_examples,
+)
 from loralab.evaluation.data_page import render_data_page, write_data_page
 from loralab.evaluation.data_tables import print_facts
 
@@ -87,18 +94,26 @@ def dirty(facts):
     report = DataReport(
         [
             SourceReport(
-                f"a {EVIL}", "train", EVIL, Tally(40, {"duplicate": Removals(9, [row])}), {"email": 4}
+                f"a {EVIL}", "train", EVIL, Tally(40, {"duplicate": Removals(9, [row])}), {"email": 4}, 3,
+                {"email": [dataclasses.replace(row, reason="", excerpt="to [EMAIL]")]}, f"found: {EVIL}", 40,
+                {
+                    "train": Tally(30, {"over_length": Removals(1, [row])}),
+                    "val": Tally(1, {"over_length": Removals(1, [row])}),
+                },
+                LEDGER,
             ),
-            SourceReport("b[red]", "train", "openai", Tally(10)),
+            SourceReport("b[red]", "train", "openai", Tally(10), ledger=LEDGER),
         ],
-        {"train": Tally(40, {"over_length": Removals(1, [row])})},
+        {"train": Tally(40, {"over_length": Removals(2, [row])})},
         {"train": LEDGER},
         [row],
         1234,
+        [SourceReport(f"tests/{EVIL[:8]}.jsonl", "benchmark", "prompts", Tally(55))],
     )  # fmt: skip
     return dataclasses.replace(
         facts, title=EVIL, report=report, chat_template=EVIL, config_text=EVIL, bos_token=EVIL,
-        files=[DataFile(EVIL, "f" * 64)], epoch_examples={EVIL: 30, "b[red]": 10},
+        files=[DataFile(EVIL, "f" * 64)],
+        mixture=[MixtureLine(EVIL, 12, 30, 2, 3, 0, 600), MixtureLine("b[red]", 25, 10, 0, 1, 15, 200)],
     )  # fmt: skip
 
 
@@ -160,9 +175,12 @@ def test_what_was_not_looked_for_is_not_said_to_be_absent(facts):
 def test_removed_rows_findings_and_overlaps_are_listed(dirty):
     text = "".join(Page(render_data_page(dirty)).text)
     assert "duplicate: 9" in text
-    assert "over_length: 1" in text
+    assert "over_length: 2" in text
+    assert "after the split: 1 train, 1 val" in text
     assert "1,234 training rows overlap" in text
     assert re.search(r"email\s*4\b", text)
+    assert "4 values in 3 rows: left as they are (data.privacy.action=report)" in text
+    assert "to [EMAIL]" in text
 
 
 def test_without_a_plan_the_page_is_about_the_data_alone(facts):
@@ -209,11 +227,71 @@ def test_the_middle_of_a_long_example_is_left_out(facts):
 
 
 def test_sources_and_splits_are_written_as_by_hand(dirty):
-    assert data_rows.source_rows(dirty.report)[0] == (f"a {EVIL}", "train", EVIL, "40", "9 duplicate", "31")
-    assert data_rows.source_rows(dirty.report)[1][-2:] == ("none", "10")
+    assert data_rows.source_rows(dirty.report) == [
+        (f"a {EVIL}", "train", EVIL, "40", "9 duplicate", "2 over_length", "29"),
+        ("b[red]", "train", "openai", "10", "none", "none", "10"),
+        (f"{EVIL[:8]}.jsonl", "benchmark", "prompts", "55", "none", "none", "55"),
+    ]
+    assert data_rows.source_notes(dirty.report) == [
+        (f"a {EVIL}", "the first 40 rows alone (data.max_examples)"),
+        (f"a {EVIL}", f"{EVIL} (found: {EVIL})"),
+    ]
+    assert data_rows.ledger_rows(dirty.report)[1] == (
+        "b[red]", "40", "39", "1", "1", "4,000", "1,000", "77"
+    )  # fmt: skip
     assert data_rows.split_rows(dirty.report) == [
         ("train", "40", "39", "4,000", "1,000", "25.0%", "90", "200", "1", "1", "77")
     ]
+
+
+def test_rows_left_out_after_the_split_are_listed_once_under_their_source(dirty):
+    found = [(group.where, group.check, group.count) for group in data_rows.removed_groups(dirty.report)]
+    assert found == [
+        (f"source a {EVIL}", "duplicate", 9),
+        (f"source a {EVIL}, after the split: 1 train, 1 val", "over_length", 2),
+    ]
+
+
+def test_rows_that_are_counted_by_split_alone_are_listed_under_it(dirty):
+    bare = [dataclasses.replace(source, splits={}) for source in dirty.report.sources]
+    groups = data_rows.removed_groups(dataclasses.replace(dirty.report, sources=bare))
+    assert [(group.where, group.count) for group in groups][1:] == [("split train", 2)]
+
+
+def test_one_source_has_no_ledger_of_its_own(facts):
+    assert data_rows.ledger_rows(facts.report) == []
+
+
+def test_the_mixture_is_written_as_by_hand(dirty):
+    assert data_rows.mixture_rows(dirty.mixture) == [
+        (EVIL, "12", "30", "2 to 3 times", "0", "75.0%", "75.0%"),
+        ("b[red]", "25", "10", "0.4 of them once", "15", "25.0%", "25.0%"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("available", "taken", "fewest", "most", "text"),
+    [
+        (0, 0, 0, 0, "never"),
+        (5, 0, 0, 0, "never"),
+        (5, 5, 1, 1, "once"),
+        (5, 10, 2, 2, "2 times"),
+        (5, 7, 1, 2, "1 to 2 times"),
+        (1000, 999, 0, 1, "0.999 of them once"),
+    ],
+)
+def test_the_times_a_row_is_seen_are_said_in_words(available, taken, fewest, most, text):
+    assert data_rows.times_seen(MixtureLine("a", available, taken, fewest, most, 0, 0)) == text
+
+
+@pytest.mark.parametrize(
+    ("action", "became"),
+    [("mask", "replaced"), ("drop", "left out with the rows"), ("report", "left as they are")],
+)
+def test_what_became_of_personal_data_is_said(dirty, action, became):
+    assert data_rows.finding_line(dirty.report, action) == (
+        f"4 values in 3 rows: {became} (data.privacy.action={action})"
+    )
 
 
 def test_the_plan_states_its_assumption():
@@ -256,6 +334,11 @@ def test_the_terminal_shows_the_same_facts(dirty, width):
         "4,000",
         "77",
         "1,234 training rows",
+        "to [EMAIL]",
+        "4 values in 3 rows",
+        "2 to 3",
+        "data.max_examples",
+        "after the split",
         "<b> two<|im_end|>",
         "12 min",
     ):

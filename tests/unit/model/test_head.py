@@ -3,6 +3,8 @@ import torch
 from transformers import (
     CohereConfig,
     CohereForCausalLM,
+    FalconConfig,
+    FalconForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
     GPT2Config,
@@ -11,10 +13,14 @@ from transformers import (
     GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MptConfig,
+    MptForCausalLM,
 )
 
+from loralab.config.model import LoraConfig
 from loralab.data.collate import MicroBatch
 from loralab.model.head import hidden_states, projection
+from loralab.model.lora import attach_adapter, trainable
 
 SIZES = {
     "vocab_size": 50,
@@ -49,3 +55,42 @@ def test_hidden_states_and_projection_equal_the_models_own_logits(model_class, c
     expected = model(input_ids=ids, attention_mask=mask).logits
     hidden = hidden_states(model, MicroBatch(ids, mask, ids))
     torch.testing.assert_close(projection(model)(hidden), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["prefix", "prompt", "ptuning"])
+@pytest.mark.parametrize(
+    ("model_class", "config"),
+    [
+        (LlamaForCausalLM, LlamaConfig(**SIZES)),
+        (Gemma2ForCausalLM, Gemma2Config(**SIZES, head_dim=8, sliding_window=4)),
+        (GPT2LMHeadModel, GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4)),
+        # One head of keys for four of queries, under a name that PEFT does not know.
+        (
+            FalconForCausalLM,
+            FalconConfig(vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4),
+        ),
+        (MptForCausalLM, MptConfig(vocab_size=50, d_model=32, n_layers=2, n_heads=4, expansion_ratio=2)),
+    ],
+)
+def test_virtual_tokens_give_pefts_own_logits_and_disabled_the_bases(
+    model_class, config, method: str
+) -> None:
+    torch.manual_seed(0)
+    base = model_class(config).eval()
+    ids = torch.randint(3, 50, (2, 7))
+    mask = torch.ones_like(ids)
+    mask[1, 5:] = 0
+    batch, real = MicroBatch(ids, mask, ids), mask.bool()
+    plain = base(input_ids=ids, attention_mask=mask).logits[real]
+    model = attach_adapter(base, LoraConfig(method=method, virtual_tokens=3), 0)
+    for parameter in trainable(model).values():
+        torch.nn.init.normal_(parameter)
+
+    def ours() -> torch.Tensor:
+        return projection(base)(hidden_states(model, batch))[real]
+
+    expected = model(input_ids=ids, attention_mask=mask).logits[:, -7:][real]
+    torch.testing.assert_close(ours(), expected, rtol=1e-5, atol=1e-5)
+    assert (expected - plain).abs().max() > 1e-2
+    with model.disable_adapter():
+        torch.testing.assert_close(ours(), plain, rtol=1e-5, atol=1e-5)

@@ -2,11 +2,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoConfig, PreTrainedTokenizerBase, T5Config
+from bitsandbytes.nn.modules import Linear4bit
+from transformers import AutoConfig, LlamaForCausalLM, T5Config
 
-from loralab.config.schema import ModelConfig, QuantConfig
+from loralab.config.model import ModelConfig, QuantConfig
 from loralab.errors import ConfigError, ModelError
-from loralab.model.load import check_length, load_base, load_tokenizer, model_location, skeleton
+from loralab.model.load import check_length, load_base, skeleton
 
 
 def test_a_skeleton_has_the_modules_and_no_weights(tiny_model_dir: Path) -> None:
@@ -20,16 +21,6 @@ def test_an_encoder_decoder_is_refused() -> None:
         skeleton(ModelConfig(name="t5", path="t5"), T5Config())
 
 
-def test_a_missing_folder_names_its_closest_sibling(tiny_model_dir: Path) -> None:
-    with pytest.raises(ModelError, match=r"is not a folder. Did you mean 'tiny-llama'"):
-        model_location(ModelConfig(path=str(tiny_model_dir.parent / "tiny-lama")))
-
-
-def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"holds no config.json"):
-        model_location(ModelConfig(path=str(tmp_path)))
-
-
 def test_length_is_checked_against_the_models_positions(tiny_model_dir: Path) -> None:
     config = AutoConfig.from_pretrained(tiny_model_dir)
     check_length(config, 256)
@@ -37,17 +28,6 @@ def test_length_is_checked_against_the_models_positions(tiny_model_dir: Path) ->
         ConfigError, match=r"data.max_length=257 is longer than the model allows: use 256 or less"
     ):
         check_length(config, 257)
-
-
-def test_a_missing_padding_token_is_taken_from_what_there_is(
-    tiny_model_dir: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
-) -> None:
-    (tmp_path / "config.json").write_text((tiny_model_dir / "config.json").read_text())
-    bare = type(tokenizer).from_pretrained(tiny_model_dir)
-    bare.pad_token = None
-    bare.save_pretrained(tmp_path)
-    loaded = load_tokenizer(ModelConfig(path=str(tmp_path)))
-    assert (loaded.pad_token, loaded.eos_token) == ("<|im_end|>", "<|im_end|>")
 
 
 def test_a_damaged_weight_file_is_named(tiny_model_dir: Path, tmp_path: Path) -> None:
@@ -60,3 +40,30 @@ def test_a_damaged_weight_file_is_named(tiny_model_dir: Path, tmp_path: Path) ->
         load_base(
             ModelConfig(path=str(tmp_path)), QuantConfig(name="none"), torch.device("cpu"), torch.float32
         )
+
+
+def test_weights_that_are_missing_are_not_made_up(tiny_model_dir: Path, tmp_path: Path) -> None:
+    model = LlamaForCausalLM.from_pretrained(tiny_model_dir)
+    weights = {name: value for name, value in model.state_dict().items() if "1.mlp.up_proj" not in name}
+    model.save_pretrained(tmp_path, state_dict=weights)
+    with pytest.raises(
+        ModelError, match=r"lacks weights of the model: model.layers.1.mlp.up_proj.weight\. They"
+    ):
+        load_base(
+            ModelConfig(path=str(tmp_path)), QuantConfig(name="none"), torch.device("cpu"), torch.float32
+        )
+
+
+def test_the_attention_is_the_one_that_was_chosen(tiny_model_dir: Path) -> None:
+    for attention, expected in (("auto", "sdpa"), ("eager", "eager")):
+        config = ModelConfig(path=str(tiny_model_dir), attention=attention)
+        model = load_base(config, QuantConfig(name="none"), torch.device("cpu"), torch.float32)
+        assert model.config._attn_implementation == expected
+
+
+def test_layers_to_skip_stay_in_full(tiny_model_dir: Path) -> None:
+    quant = QuantConfig(name="nf4", skip_modules=["down_proj"])
+    model = load_base(ModelConfig(path=str(tiny_model_dir)), quant, torch.device("cpu"), torch.float32)
+    layer = model.get_submodule("model.layers.1.mlp")
+    assert type(layer.down_proj) is torch.nn.Linear
+    assert isinstance(layer.up_proj, Linear4bit)

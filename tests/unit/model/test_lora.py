@@ -3,31 +3,26 @@ from pathlib import Path
 import peft
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from loralab.config.schema import LoraConfig, ModelConfig, QuantConfig
+from loralab.config.model import LoraConfig, ModelConfig, QuantConfig
 from loralab.errors import ConfigError, ModelError
+from loralab.model.adapters.context import AdapterContext
 from loralab.model.load import load_base
-from loralab.model.lora import attach_adapter, load_adapter, resolve_targets, save_adapter, trainable
+from loralab.model.lora import (
+    attach_adapter,
+    cast_adapter,
+    check_adapter,
+    load_adapter,
+    save_adapter,
+    trainable,
+)
 
 CPU = torch.device("cpu")
-ALL = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
 
 
 def load(tiny_model_dir: Path, quant: str = "none"):
     return load_base(ModelConfig(path=str(tiny_model_dir)), QuantConfig(name=quant), CPU, torch.float32)
-
-
-@pytest.mark.parametrize("quant", ["none", "nf4"])
-def test_all_linear_leaves_head_and_embeddings_out(tiny_model_dir: Path, quant: str) -> None:
-    assert resolve_targets(load(tiny_model_dir, quant), "all_linear") == ALL
-
-
-def test_a_target_that_matches_nothing_lists_the_closest(tiny_model_dir: Path) -> None:
-    with pytest.raises(ConfigError, match=r"'q_prj' matches no linear layer.*q_proj"):
-        resolve_targets(load(tiny_model_dir), ["v_proj", "q_prj"])
-    with pytest.raises(ConfigError, match="lm_head"):
-        resolve_targets(load(tiny_model_dir), ["lm_head"])
 
 
 def test_new_adapter_changes_nothing_and_is_seeded(tiny_model_dir: Path) -> None:
@@ -78,7 +73,43 @@ def test_a_folder_without_adapter_is_refused(tiny_model_dir: Path, tmp_path: Pat
         load_adapter(load(tiny_model_dir), tmp_path, torch.float32)
 
 
-def test_a_model_without_linear_layers_is_refused() -> None:
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=32, n_layer=1, n_head=4))
-    with pytest.raises(ConfigError, match="GPT2LMHeadModel has no linear layers"):
-        resolve_targets(model, "all_linear")
+def test_an_adapter_of_another_base_is_refused(
+    tiny_model_dir: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    adapted = attach_adapter(load(tiny_model_dir), LoraConfig(r=4), 0)
+    weights = {name: parameter.detach() for name, parameter in trainable(adapted).items()}
+    save_adapter(adapted, tokenizer, weights, tmp_path / "adapter")
+    wider = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=50, hidden_size=64, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2,
+        )
+    )  # fmt: skip
+    wider.save_pretrained(tmp_path / "wider" / tiny_model_dir.name)
+    with pytest.raises(ModelError, match=r"down_proj has 128 inputs there, 256 here"):
+        load_adapter(load(tmp_path / "wider" / tiny_model_dir.name), tmp_path / "adapter", torch.float32)
+
+
+def test_an_adapter_that_fits_no_layer_is_looked_up_before_weights_load() -> None:
+    tree = LlamaForCausalLM(
+        LlamaConfig(hidden_size=64, num_hidden_layers=1, num_attention_heads=4, vocab_size=50)
+    )
+    found = check_adapter(tree, LoraConfig(r=4, targets=["q_proj"]))
+    assert found is not None
+    assert found.summary == "q_proj x 1"
+    for method in ("lora", "adalora", "vera", "ia3"):
+        with pytest.raises(ConfigError, match="'q_prj' matches no linear layer"):
+            check_adapter(tree, LoraConfig(method=method, targets=["q_prj"]))
+    assert check_adapter(tree, LoraConfig(method="prompt")) is None
+
+
+def test_what_is_cast_is_what_trains(tiny_model_dir: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    lora = LoraConfig(r=4, modules_to_save=["norm", "lm_head"], trainable_tokens=["<|im_end|>"])
+    adapted = attach_adapter(load(tiny_model_dir), lora, 0, AdapterContext(tokenizer=tokenizer))
+    names = trainable(adapted)
+    assert any("trainable_tokens_delta" in name for name in names)
+    assert any("lm_head.modules_to_save" in name for name in names)
+    cast_adapter(adapted, torch.bfloat16)
+    assert {parameter.dtype for parameter in names.values()} == {torch.bfloat16}
+    frozen = [parameter for parameter in adapted.parameters() if not parameter.requires_grad]
+    assert {parameter.dtype for parameter in frozen} == {torch.float32}

@@ -3,11 +3,11 @@ import itertools
 import pytest
 import torch
 
-from loralab.model.footprint import ModelSize
+from loralab.model.size import ModelSize
 from loralab.model.throughput import forward_flops, matmul_rate, training_flops
 
 TOY = ModelSize(
-    num_linear=1152, num_other=200, num_adapter=512, linear_features=256, largest_linear=(16, 8),
+    num_linear=1152, num_other=200, largest_linear=(16, 8),
     num_layers=2, hidden_size=8, attention_size=8, vocab_size=10,
 )  # fmt: skip
 LINEAR, ATTENTION, HEAD = 10 * 2 * 1152, 10 * 4 * 2 * 8 * 5, 3 * 2 * 8 * 10

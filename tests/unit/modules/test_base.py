@@ -9,16 +9,10 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from loralab.config.data import DataConfig
-from loralab.config.schema import (
-    LoraConfig,
-    ModelConfig,
-    OptimConfig,
-    QuantConfig,
-    ScheduleConfig,
-    TrainConfig,
-    TrainerConfig,
-)
+from loralab.config.model import LoraConfig, ModelConfig, QuantConfig
+from loralab.config.schema import OptimConfig, ScheduleConfig, TrainConfig, TrainerConfig
 from loralab.data.collate import collate_step, make_step, pack_examples, pad_examples
+from loralab.data.cutting import MicroBatchSize
 from loralab.data.masking import Example
 from loralab.data.plan import StepPlan
 from loralab.data.prepare import prepare_data
@@ -71,7 +65,7 @@ def build(
 
 
 def run_step(module: SFTModule, examples: list[Example], micro_batch_size: int) -> dict[str, float]:
-    return module.training_step(collate_step(examples, 0, micro_batch_size, pad_id=0), 0)
+    return module.training_step(collate_step(examples, 0, MicroBatchSize(rows=micro_batch_size), pad_id=0), 0)
 
 
 def test_step_equals_a_plain_implementation(tiny_model_dir: Path, examples: list[Example]) -> None:

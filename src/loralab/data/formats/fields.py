@@ -7,21 +7,28 @@ from loralab.data.records import Message
 from loralab.data.sources import json_type
 from loralab.errors import DataError, did_you_mean
 
+TEXT_OR_TURNS = "a string or a list of turns"
+"""What error messages say of a field that may hold either."""
 LABEL_FIELDS = ("label", "kto_tag")
 """Fields that judge an answer, best first."""
 
 _LABELS = {"true": True, "false": False, "1": True, "0": False}
 
 
-def required_text(fields: dict[str, Any], name: str) -> str:
+def required_text(fields: dict[str, Any], name: str, needed: str = "a string") -> str:
     """Returns a field that must hold a string.
+
+    Args:
+        fields: The row.
+        name: The field.
+        needed: What the field may hold, for error messages.
 
     Raises:
         DataError: The field is missing or holds something else.
     """
     value = _required(fields, name)
     if not isinstance(value, str):
-        raise DataError(f"the field '{name}' holds {json_type(value)}; a string is needed")
+        raise DataError(f"the field '{name}' holds {json_type(value)}; {needed} is needed")
     return value
 
 

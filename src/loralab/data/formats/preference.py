@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from loralab.data.formats.fields import (
+    TEXT_OR_TURNS,
     has_pair,
     is_nested_text,
     nested,
@@ -98,14 +99,14 @@ def _require_assistant(name: str, turns: Sequence[Message]) -> None:
 def _read_prompt(fields: dict[str, Any]) -> Turns:
     if isinstance(fields["prompt"], list):
         return read_turns(fields, "prompt", OPENAI_TURN)
-    return (Message("user", required_text(fields, "prompt")),)
+    return (Message("user", required_text(fields, "prompt", TEXT_OR_TURNS)),)
 
 
 def _read_answer(fields: dict[str, Any], name: str) -> Turns:
     value = fields.get(name)
     if isinstance(value, list | dict):
         return read_turn_list(value if isinstance(value, list) else [value], name, OPENAI_TURN)
-    return (Message("assistant", required_text(fields, name)),)
+    return (Message("assistant", required_text(fields, name, TEXT_OR_TURNS)),)
 
 
 def _read_conversation(fields: dict[str, Any], name: str) -> Turns:
@@ -119,7 +120,7 @@ def _read_conversation(fields: dict[str, Any], name: str) -> Turns:
     if not isinstance(turns, list):
         required = "a list of turns is needed where there is no 'prompt'"
         if value is None:
-            required_text(fields, name)
+            required_text(fields, name, "a list of turns")
         raise DataError(f"the field '{name}' holds {json_type(turns)}; {required}")
     return read_turn_list(turns, name, OPENAI_TURN)
 

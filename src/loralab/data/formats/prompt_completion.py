@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from loralab.data.formats.fields import has_label, has_pair, required_text, system_turn
+from loralab.data.formats.fields import TEXT_OR_TURNS, has_label, has_pair, required_text, system_turn
 from loralab.data.formats.tools import read_tools, write_tools
 from loralab.data.formats.turns import OPENAI_TURN, read_turns
 from loralab.data.formats.writing import (
@@ -15,6 +15,7 @@ from loralab.data.formats.writing import (
     write_openai_turns,
 )
 from loralab.data.records import Conversation, Message, Record
+from loralab.data.sources import json_type
 from loralab.errors import DataError
 
 _ANSWER_ROLES = ("assistant", "tool")
@@ -56,8 +57,8 @@ def read_prompt_and_answer(fields: dict[str, Any]) -> tuple[Message, ...]:
         return (*system_turn(fields), *_join_turns(fields, answer))
     return (
         *system_turn(fields),
-        Message("user", required_text(fields, "prompt")),
-        Message("assistant", required_text(fields, answer)),
+        Message("user", required_text(fields, "prompt", TEXT_OR_TURNS)),
+        Message("assistant", required_text(fields, answer, TEXT_OR_TURNS)),
     )
 
 
@@ -92,6 +93,12 @@ def _answer_start(messages: Sequence[Message]) -> int:
 
 
 def _join_turns(fields: dict[str, Any], answer: str) -> tuple[Message, ...]:
+    for name, other in (("prompt", answer), (answer, "prompt")):
+        if isinstance(fields.get(other), list) and not isinstance(fields.get(name), list | str | None):
+            raise DataError(
+                f"the field '{name}' holds {json_type(fields[name])}; a list of turns is needed, as in "
+                f"'{other}'"
+            )
     prompt = read_turns(fields, "prompt", OPENAI_TURN)
     completion = read_turns(fields, answer, OPENAI_TURN)
     if any(message.role not in _ANSWER_ROLES for message in completion):

@@ -2,7 +2,13 @@
 
 from typing import Any
 
-from loralab.data.formats.fields import is_nested_text, required_list, required_text, system_turn
+from loralab.data.formats.fields import (
+    TEXT_OR_TURNS,
+    is_nested_text,
+    required_list,
+    required_text,
+    system_turn,
+)
 from loralab.data.formats.tools import read_tools, write_tools
 from loralab.data.formats.turns import OPENAI_TURN, read_turns
 from loralab.data.formats.writing import (
@@ -75,7 +81,7 @@ def _has_texts(turns: object) -> bool:
 def _read_prompt(fields: dict[str, Any]) -> tuple[Message, ...]:
     name = "turns" if "turns" in fields and fields.get("prompt") is None else "prompt"
     if name == "prompt" and not isinstance(fields.get("prompt"), list):
-        return (Message("user", required_text(fields, "prompt")),)
+        return (Message("user", required_text(fields, "prompt", TEXT_OR_TURNS)),)
     prompt = required_list(fields, name, "texts" if name == "turns" else "turns")
     if prompt and (name == "turns" or isinstance(prompt[0], str)):
         return tuple(_user_turn(text, name, number) for number, text in enumerate(prompt, start=1))

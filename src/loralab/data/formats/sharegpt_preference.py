@@ -57,7 +57,7 @@ def _read_answer(fields: dict[str, Any], name: str) -> tuple[Message, ...]:
         value = [value]
     if isinstance(value, list):
         return read_turn_list(value, name, SHAREGPT_TURN)
-    return (Message("assistant", required_text(fields, name)),)
+    return (Message("assistant", required_text(fields, name, "a string, a turn or a list of turns")),)
 
 
 def _parse_cell(name: str, text: str) -> Any:

@@ -35,7 +35,7 @@ _BASE64_RUN = re.compile(r"[A-Za-z0-9+/=]{40}")
 
 _ASSIGNED_NAMES = ("pass", "pwd", "secret", "key", "token")
 _ASSIGNMENT = re.compile(
-    r"(?:passw(?:or)?d|passphrase|pwd|secret|(?:api|access|auth|private|client|account|encryption)[_-]?key"
+    r"(?:(?P<password>passw(?:or)?d|passphrase|pwd)(?![a-z0-9_])|passw(?:or)?d|passphrase|pwd|secret|(?:api|access|auth|private|client|account|encryption)[_-]?key"
     r"|token)[a-z0-9_]{0,20}[\"'`]?\s{0,3}(?::=|=>|=|:)\s{0,3}"
     r"(?:(?P<quote>[\"'`])(?P<quoted>[^\s\"'`]{8,200})(?P=quote)|(?P<bare>[^\s\"'`,;(){}\[\]<>]{8,200}+)(?![(\[{<]))",
     re.IGNORECASE,
@@ -45,11 +45,17 @@ _PLACEHOLDERS = re.compile(
     r"|\$\{|\{\{|<|^\$|^%|://|\[",
     re.IGNORECASE,
 )
+_WORD = re.compile("[A-Z]?[a-z]{2,}")
+_VOWEL = re.compile("[aeiouy]", re.IGNORECASE)
+_WORDY = re.compile(r"[A-Za-z0-9_./:-]+")
+_WORDY_SHARE = 0.7
+_WORDY_NUMBERS = 2
 _DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(?:(?:\.|::|->)[A-Za-z_]\w*)+", re.ASCII)
 _MIN_ENTROPY_BITS = 3.0
 _MIN_CLASSES = 3
 _MIN_LETTERS = 3
 _MIN_CHARS = 8
+_ALTERNATING_CHARS, _MIN_ALTERNATIONS = 10, 4
 _HEXADECIMAL_CHARS = 16  # from here on letters of one case and digits will do
 
 
@@ -58,7 +64,9 @@ def find_secrets(text: str) -> list[tuple[int, int]]:
 
     A value assigned to a name such as `api_key` counts where it looks random: at least 8 characters
     of 3 classes (lower case, upper case, digits, others), or of letters and digits from 16 characters
-    on, a Shannon entropy of its characters of at least 3 bits, and no word that marks an example.
+    on, or from 10 where they alternate four times, a Shannon entropy of its characters of at least 3 bits,
+    and no word that marks an example. Words with one or two numbers, such as `GPT2TokenizerFast` or a path,
+    count only where the name is `password` or one of its other spellings.
     """
     spans = [
         match.span()
@@ -90,9 +98,19 @@ def _find_assigned(text: str) -> list[tuple[int, int]]:
             value = value.rstrip(".,:!?")
             if _DOTTED_NAME.fullmatch(value):
                 continue
+        if not match["password"] and _is_made_of_words(value):
+            continue
         if not _PLACEHOLDERS.search(value) and _looks_random(value):
             spans.append((match.start(group), match.start(group) + len(value)))
     return spans
+
+
+def _is_made_of_words(value: str) -> bool:
+    """Whether a value reads like a name in code or a path: mostly words that can be spoken, few numbers."""
+    if not _WORDY.fullmatch(value) or len(re.findall("[0-9]+", value)) > _WORDY_NUMBERS:
+        return False
+    spoken = sum(len(word) for word in _WORD.findall(value) if _VOWEL.search(word))
+    return spoken >= _WORDY_SHARE * sum(char.isalpha() for char in value)
 
 
 def _looks_random(value: str) -> bool:
@@ -106,7 +124,12 @@ def _looks_random(value: str) -> bool:
             digits + letters < len(value),
         )
     )
-    is_varied = classes >= _MIN_CLASSES or (len(value) >= _HEXADECIMAL_CHARS and digits > 1)
+    alternations = len(re.findall("[0-9](?=[A-Za-z])|[A-Za-z](?=[0-9])", value))
+    is_varied = (
+        classes >= _MIN_CLASSES
+        or (len(value) >= _HEXADECIMAL_CHARS and digits > 1)
+        or (len(value) >= _ALTERNATING_CHARS and alternations >= _MIN_ALTERNATIONS)
+    )
     is_mixed = digits > 0 and letters >= _MIN_LETTERS and is_varied
     return is_mixed and len(value) >= _MIN_CHARS and _entropy_bits(value) >= _MIN_ENTROPY_BITS
 

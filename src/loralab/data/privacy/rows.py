@@ -1,4 +1,4 @@
-"""Private data in whole rows: counts, and a row without it."""
+"""Private data in whole rows: counts, what stands around it, and a row without it."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +10,8 @@ from loralab.data.records import Message, PreferencePair, Record, ToolCall, all_
 
 MAX_DEPTH = 64
 """Levels of nesting of a tool call's arguments that are looked into."""
+QUOTED_BEFORE, QUOTED_AFTER = 60, 90
+"""Characters of a quotation before and from the beginning of a masked span."""
 
 
 def scan_record(record: Record, kinds: Sequence[str]) -> dict[str, int]:
@@ -22,6 +24,30 @@ def scan_record(record: Record, kinds: Sequence[str]) -> dict[str, int]:
     """
     texts = (text for message in all_messages(record) for text in _read_texts(message))
     return dict(Counter(finding.kind for text in texts for finding in find_private(text, kinds)))
+
+
+def quote_findings(record: Record, kinds: Sequence[str]) -> dict[str, str]:
+    """Quotes for each kind what stands around its first private span, with every private span masked.
+
+    Raises:
+        ConfigError: A kind is unknown.
+    """
+    quotes: dict[str, str] = {}
+    for message in all_messages(record):
+        for text in _read_texts(message):
+            findings = find_private(text, kinds)
+            masked = mask(text, findings) if findings else text
+            for number, finding in enumerate(findings):
+                if finding.kind not in quotes:
+                    start = len(mask(text[: finding.start], findings[:number]))
+                    quotes[finding.kind] = _surroundings(masked, start)
+    return quotes
+
+
+def _surroundings(text: str, place: int) -> str:
+    start, end = max(0, place - QUOTED_BEFORE), place + QUOTED_AFTER
+    words = " ".join(text[start:end].split())
+    return f"{'…' if start else ''}{words}{'…' if end < len(text) else ''}"
 
 
 def mask_record(record: Record, kinds: Sequence[str]) -> Record:

@@ -70,15 +70,14 @@ def _read_lines(file: SourceFile) -> Iterator[str | BrokenRow]:
         try:
             yield (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).decode(encoding)
         except UnicodeDecodeError as error:
-            yield BrokenRow(number, "line", explain_encoding(error, file.encoding, number))
+            yield BrokenRow(number, "line", explain_encoding(error, file.encoding))
 
 
 def _parse(line: str, number: int) -> Row | BrokenRow:
     try:
         value = json.loads(line)
     except json.JSONDecodeError as error:
-        reason = f"broken JSON at line {number}, column {error.colno}: {error.msg}"
-        return BrokenRow(number, "line", reason)
+        return BrokenRow(number, "line", f"broken JSON at column {error.colno}: {error.msg}")
     except (RecursionError, ValueError) as error:
         return BrokenRow(number, "line", f"JSON that cannot be read: {error}")
     return to_row(number, "line", value)
@@ -87,7 +86,8 @@ def _parse(line: str, number: int) -> Row | BrokenRow:
 def _hint_at_document(row: BrokenRow, line: str) -> BrokenRow:
     """Only the first row can tell that the whole file is one document."""
     if line.strip() in ("[", "{", "[{"):
-        raise FileFault(f" has {row.reason}. {NAME_IT_JSON[0].upper()}{NAME_IT_JSON[1:]}.")
+        reason = row.reason.replace("at column", f"at line {row.line}, column")
+        raise FileFault(f" has {reason}. {NAME_IT_JSON[0].upper()}{NAME_IT_JSON[1:]}.")
     if line.lstrip().startswith("["):
         return BrokenRow(row.line, row.unit, f"{row.reason}; {NAME_IT_JSON}")
     return row

@@ -36,7 +36,8 @@ def expand_paths(path: str | Sequence[str], key: str = "data.path") -> list[Path
             raise DataError(f"{key}: {each!r} is no path; give a file, folder or glob as text.")
         if is_hub(each):
             raise DataError(
-                f"{key}: {each!r} cannot stand in a list of files; give it its own data.sources entry."
+                f"{key}: {each!r} cannot stand in a list of files. Give each its own entry: "
+                f"data.sources=[{{path:'{each}'}},{{path:FILE}}]."
             )
         for file in _expand(str(each), key):
             found.setdefault(os.path.realpath(file), file)

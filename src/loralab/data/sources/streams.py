@@ -156,13 +156,20 @@ def is_utf8(encoding: str) -> bool:
     return codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
 
 
-def explain_encoding(error: UnicodeDecodeError, encoding: str, line: int) -> str:
-    """Names the byte that does not belong to the encoding, and the way out."""
+def explain_encoding(error: UnicodeDecodeError, encoding: str, line: int | None = None) -> str:
+    """Names the byte that does not belong to the encoding, and the way out.
+
+    Args:
+        error: What the decoder says.
+        encoding: The encoding that was tried.
+        line: The line of the byte; None where the message names it already.
+    """
     name, byte = "UTF-8" if is_utf8(encoding) else encoding, error.object[error.start]
     fix = "save the file again as UTF-8, or name its encoding, such as data.encoding=latin-1"
     if not is_utf8(encoding):
         fix = "name the file's encoding with data.encoding=..."
-    return f"is not {name}: byte 0x{byte:02x} in line {line}; {fix}"
+    place = "" if line is None else f" in line {line}"
+    return f"is not {name}: byte 0x{byte:02x}{place}; {fix}"
 
 
 def check_encoding(encoding: str) -> None:

@@ -132,17 +132,17 @@ def test_shared_start_leaves_each_side_an_answer() -> None:
         ({"prompt": "a", "chosen": "b"}, "the field 'rejected' is missing."),
         (
             {"prompt": "a", "chosen": "b", "rejected": None},
-            "the field 'rejected' holds null; a string is needed",
+            "the field 'rejected' holds null; a string or a list of turns is needed",
         ),
         (
             {"prompt": 1, "chosen": "b", "rejected": "c"},
-            "the field 'prompt' holds a number; a string is needed",
+            "the field 'prompt' holds a number; a string or a list of turns is needed",
         ),
         (
             {"chosen": 1, "rejected": 2},
             "the field 'chosen' holds a number; a list of turns is needed where there is no 'prompt'",
         ),
-        ({"chosen": None, "rejected": []}, "the field 'chosen' holds null; a string is needed"),
+        ({"chosen": None, "rejected": []}, "the field 'chosen' holds null; a list of turns is needed"),
         (
             {"chosen": "[{", "rejected": "[{"},
             "the field 'chosen' holds broken JSON at column 3: "

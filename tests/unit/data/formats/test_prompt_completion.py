@@ -40,7 +40,18 @@ def test_lists_of_turns_are_joined() -> None:
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
-        ({"prompt": "a", "completion": None}, "the field 'completion' holds null; a string is needed"),
+        (
+            {"prompt": "a", "completion": None},
+            "the field 'completion' holds null; a string or a list of turns is needed",
+        ),
+        (
+            {"prompt": 7, "completion": "b"},
+            "the field 'prompt' holds a number; a string or a list of turns is needed",
+        ),
+        (
+            {"prompt": 7, "completion": [ANSWER]},
+            "the field 'prompt' holds a number; a list of turns is needed, as in 'completion'",
+        ),
         (
             {"prompt": "a", "completion": [ANSWER]},
             "the field 'prompt' holds a string; a list of turns is needed",
@@ -50,7 +61,10 @@ def test_lists_of_turns_are_joined() -> None:
             "has both 'completion' and 'response'; choose with data.columns.response=<field>",
         ),
         ({"prompt": "a", "compltion": "b"}, "the field 'completion' is missing. Did you mean 'compltion'?"),
-        ({"prompt": None, "response": "b"}, "the field 'prompt' holds null; a string is needed"),
+        (
+            {"prompt": None, "response": "b"},
+            "the field 'prompt' holds null; a string or a list of turns is needed",
+        ),
         (
             {"prompt": [ASK], "completion": [ANSWER, ASK, ANSWER]},
             "'completion' has a turn that is not the assistant's; give the row as 'messages'",

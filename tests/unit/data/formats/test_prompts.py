@@ -56,7 +56,7 @@ def test_row_is_written_as_simply_as_it_can_be(messages: list[Message], expected
     ("row", "expected"),
     [
         ({"promt": "a"}, "the field 'prompt' is missing. Did you mean 'promt'?"),
-        ({"prompt": 3}, "the field 'prompt' holds a number; a string is needed"),
+        ({"prompt": 3}, "the field 'prompt' holds a number; a string or a list of turns is needed"),
         ({"prompt": [ASK, ANSWER]}, "'prompt' ends with an answer; give the row as 'messages'"),
         ({"prompt": ["a", 2]}, "'prompt' turn 2 is a number; a string is needed"),
         ({"turns": ["a", ASK]}, "'turns' turn 2 is an object; a string is needed"),

@@ -61,7 +61,10 @@ def test_public_pairs_are_read_and_written_back(shared_data: Path) -> None:
             {"chosen": ASK, "rejected": BAD},
             "'chosen' has no assistant turn; an answer to the prompt is needed",
         ),
-        ({"chosen": GOOD, "rejected": 3}, "the field 'rejected' holds a number; a string is needed"),
+        (
+            {"chosen": GOOD, "rejected": 3},
+            "the field 'rejected' holds a number; a string, a turn or a list of turns is needed",
+        ),
         (
             {"chosen": {"form": "gpt", "value": "b"}, "rejected": BAD},
             "'chosen' turn 1: 'from' is missing",

@@ -53,6 +53,23 @@ def test_of_an_assignment_the_value_is_found(text: str) -> None:
     assert found(text) == [RANDOM]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "password = hunter2horse7Q",
+        "PASSWORD: Tr0ub4dor&3",
+        "passwd: 7hG!kd92",
+        "secret = 'Zx81qLm92pTr'",
+        "pwd=q1w2e3r4t5y6u7",
+        '"token": "a1b2c3d4e5f6a7b8c9"',
+        "password: Correct2Horse",
+    ],
+)
+def test_values_that_look_random_are_found(text: str) -> None:
+    (value,) = found(text)
+    assert value == text.rstrip("'\"").replace("'", " ").replace('"', " ").replace("=", " ").split()[-1]
+
+
 def test_a_long_hexadecimal_value_counts() -> None:
     value = "9f86d081" + "884c7d65"
     assert found(f"auth_key={value}") == [value]
@@ -81,6 +98,16 @@ def test_a_long_hexadecimal_value_counts() -> None:
         "-----BEGIN " + f"PUBLIC KEY-----\n{BODY}\n-----END " + "PUBLIC KEY-----",
         "password must have 8 characters: Aa1!",
         "token: [SECRET]",
+        "password = word",
+        "password = sunflower",
+        "tokenizer: GPT2TokenizerFast",
+        "token=eosToken2Id",
+        "client_key = clientKey2024",
+        "token_url=api/v2/Oauth3",
+        "private_key_path: /home/User1/key2.pem",
+        "secret_name: my-App-1-Prod",
+        "passwordField: Field2Name",
+        "api_key_header: X-Api-Key-2024",
     ],
 )
 def test_examples_and_code_are_left_alone(text: str) -> None:

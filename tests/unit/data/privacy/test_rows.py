@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from loralab.data.privacy import FINDERS, mask_record, scan_record
+from loralab.data.privacy import FINDERS, mask_record, quote_findings, scan_record
 from loralab.data.records import Conversation, LabelledConversation, Message, PreferencePair, ToolCall
 
 KINDS = tuple(FINDERS)
@@ -34,6 +34,23 @@ def test_a_masked_row_keeps_all_else() -> None:
         (Message("user", "hi"), expected), True, "f.jsonl", 7, ({"name": "send"},)
     )
     assert scan_record(masked, KINDS) == {}
+
+
+def test_a_quotation_shows_what_stands_around_and_nothing_private() -> None:
+    text = f"{'left ' * 30}write to {MAIL} or bob@example.com, phone (555) 123-4567{' right' * 30}"
+    quotes = quote_findings(Conversation((Message("user", "[EMAIL] hi"), Message("assistant", text))), KINDS)
+    assert quotes["email"].startswith("…left left")
+    assert "left write to [EMAIL] or [EMAIL], phone [PHONE] right" in quotes["email"]
+    assert quotes["email"].endswith("…")
+    assert "phone [PHONE] right" in quotes["phone"]
+    assert set(quotes) == {"email", "phone"}
+    assert not any("@" in quote or "555" in quote for quote in quotes.values())
+
+
+def test_a_quotation_of_a_short_text_is_the_text_masked() -> None:
+    record = Conversation((Message("user", f"a\n  {MAIL}"),))
+    assert quote_findings(record, ["email"]) == {"email": "a [EMAIL]"}
+    assert quote_findings(record, ["phone"]) == {}
 
 
 def test_all_sides_of_a_pair_are_seen() -> None:

@@ -149,7 +149,8 @@ def test_link_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
         ("x" * 300, f"data.path='{'x' * 300}' cannot be read: File name too long."),
         (
             ["hub:a/b"],
-            "data.path: 'hub:a/b' cannot stand in a list of files; give it its own data.sources entry.",
+            "data.path: 'hub:a/b' cannot stand in a list of files. Give each its own entry: "
+            "data.sources=[{path:'hub:a/b'},{path:FILE}].",
         ),
     ],
 )

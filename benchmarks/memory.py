@@ -1,0 +1,206 @@
+"""Memory of training on a CPU: estimated without weights, and measured in a process of its own.
+
+Trains the embedded model in each scheme, with and without gradient checkpointing, on micro-batches of three
+sizes. Writes `results/memory.json` and `.md`.
+
+    python benchmarks/memory.py
+"""
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from machine import describe_machine, machine_line
+
+RESULTS = Path(__file__).parent / "results"
+SCHEMES = ("nf4", "int8", "none")
+ROWS = (1, 2, 4)
+WIDTH = 512
+SUPERVISED = 256
+"""Positions at the end of each row that are learned."""
+STEPS = 2
+"""The optimizer's state is there from the second step on."""
+TARGET = 0.15
+"""Largest error that passes, as a share of what is measured."""
+PADDING = 64
+"""Tokens that the last row is shorter by."""
+MIB = 2**20
+
+
+def main() -> None:
+    """Measures every combination and writes the table."""
+    options = parse()
+    if options.measure is not None:
+        print(json.dumps(measure(**json.loads(options.measure))))
+        return
+    cases = [
+        {"quant": quant, "checkpointing": checkpointing, "rows": rows}
+        for quant, checkpointing, rows in itertools.product(options.schemes, (False, True), options.rows)
+    ]
+    runs = []
+    for case in cases:
+        runs.append({**case, **compare(alone(case))})
+        print(table_row(runs[-1]), flush=True)
+    packages = ("torch", "transformers", "peft", "bitsandbytes")
+    report = {"machine": describe_machine(packages), "width": WIDTH, "supervised": SUPERVISED, "runs": runs}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "memory.json").write_text(json.dumps(report, indent=2) + "\n")
+    (RESULTS / "memory.md").write_text(to_markdown(report))
+
+
+def parse() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, nargs="+", default=ROWS, help="rows of a micro-batch")
+    parser.add_argument("--schemes", nargs="+", default=SCHEMES, choices=SCHEMES, help="quantization")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def alone(case: dict[str, Any]) -> dict[str, Any]:
+    """Measures a case in a process of its own, which starts with nothing loaded."""
+    command = [sys.executable, __file__, "--measure", json.dumps(case)]
+    finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    result: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
+    return result
+
+
+def measure(quant: str, checkpointing: bool, rows: int) -> dict[str, Any]:
+    """Estimates and then trains, and returns both, in bytes."""
+    import torch
+
+    from loralab.config.model import LoraConfig, ModelConfig, QuantConfig
+    from loralab.config.schema import OptimConfig
+    from loralab.model.hardware import resolve_dtype
+    from loralab.model.load import load_base, load_config, quiet_libraries, skeleton
+    from loralab.model.lora import attach_adapter, trainable
+    from loralab.model.memory import MemoryRequest, estimate_memory
+    from loralab.optim.build import build_optimizer
+    from loralab.optim.master import MasterWeights
+    from loralab.runs.allocator import return_large_blocks
+    from loralab.runs.memory import MemoryMeter
+
+    return_large_blocks()
+    quiet_libraries()
+    device, model_config = torch.device("cpu"), ModelConfig()
+    dtype = resolve_dtype("auto", device)
+    scheme, lora = QuantConfig(name=quant), LoraConfig()
+    bare = skeleton(model_config, load_config(model_config))
+    request = MemoryRequest(scheme, lora, dtype, rows, WIDTH, rows * SUPERVISED, checkpointing)
+    estimated = estimate_memory(bare, request, device.type)
+    warm_up(dtype)
+    meter = MemoryMeter(device)
+    meter.mark("baseline")
+    base = load_base(model_config, scheme, device, dtype)
+    meter.mark("loaded")
+    if checkpointing:
+        base.activation_checkpointing_enable()
+    model = attach_adapter(base, lora, seed=0).train()
+    masters = MasterWeights(trainable(model), dtype)
+    optimizer = build_optimizer(masters.parameters(), OptimConfig(), 1e-4)
+    meter.mark("adapted")
+    for step in range(STEPS):
+        train_step(model, masters, optimizer, rows)
+        meter.mark("first step" if step == 0 else "steady")
+    readings = {each.stage: {"peak": each.peak_gib, "resident": each.resident_gib} for each in meter.readings}
+    return {"estimated": estimated.parts, "readings_gib": readings}
+
+
+def warm_up(dtype: Any) -> None:
+    """Trains a tiny model: libraries load code and set kernels up when they are first used."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from loralab.config.model import LoraConfig
+    from loralab.config.schema import OptimConfig
+    from loralab.model.lora import attach_adapter, trainable
+    from loralab.optim.build import build_optimizer
+    from loralab.optim.master import MasterWeights
+
+    tiny = LlamaConfig(
+        vocab_size=1024, hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=2
+    )
+    model = attach_adapter(LlamaForCausalLM(tiny).to(dtype), LoraConfig(), seed=0).train()
+    masters = MasterWeights(trainable(model), dtype)
+    train_step(model, masters, build_optimizer(masters.parameters(), OptimConfig(), 1e-4), rows=2)
+
+
+def train_step(model: Any, masters: Any, optimizer: Any, rows: int) -> None:
+    """Takes an optimizer step as training does, on rows of which one is shorter and padded."""
+    import torch
+
+    from loralab.data.collate import MicroBatch
+    from loralab.data.masking import IGNORE_INDEX
+    from loralab.modules.sft import token_losses
+
+    ids = torch.randint(0, 1000, (rows, WIDTH))
+    mask, labels = torch.ones_like(ids), ids.clone()
+    mask[-1, -PADDING:] = 0
+    labels[:, :-SUPERVISED] = IGNORE_INDEX
+    loss = token_losses(model, MicroBatch(ids, mask, labels)).weighted().sum()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(masters.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    masters.publish()
+
+
+def compare(result: dict[str, Any]) -> dict[str, Any]:
+    """Sets estimate against measurement, in MiB, for the weights, the adapter, the step and in total."""
+    parts = {name: size / MIB for name, size in result["estimated"].items()}
+    readings = {
+        stage: {name: gib * 1024 for name, gib in each.items()}
+        for stage, each in result["readings_gib"].items()
+    }
+    baseline, loaded, adapted = (readings[name]["resident"] for name in ("baseline", "loaded", "adapted"))
+    weights = parts["quantized weights"] + parts["unquantized weights"]
+    step = sum(parts.values()) - weights - parts["adapters"]
+    peak = readings["steady"]["peak"]
+    return {
+        "parts_mib": parts,
+        "readings_mib": readings,
+        "figures_mib": {
+            "libraries": (baseline, baseline),
+            "weights": (weights, loaded - baseline),
+            "adapter": (parts["adapters"], adapted - loaded),
+            "step": (step, peak - adapted),
+            "total": (baseline + sum(parts.values()), peak),
+        },
+    }
+
+
+def table_row(run: dict[str, Any]) -> str:
+    """Lays a run out as a row of Markdown."""
+    figures = [
+        f"{estimated:,.0f} / {measured:,.0f} ({estimated / measured - 1:+.0%})"
+        for name, (estimated, measured) in run["figures_mib"].items()
+        if name != "libraries"
+    ]
+    return " | ".join([
+        f"| {run['quant']}", "on" if run["checkpointing"] else "off", f"{run['rows']} x {WIDTH}",
+        f"{run['figures_mib']['libraries'][1]:,.0f}", *figures,
+    ]) + " |"  # fmt: skip
+
+
+def to_markdown(report: dict[str, Any]) -> str:
+    """Lays the figures out as a table."""
+    errors = [abs(own / real - 1) for own, real in (run["figures_mib"]["total"] for run in report["runs"])]
+    lines = [
+        "# Memory of training", "", machine_line(report["machine"]), "",
+        f"SmolLM2-135M, rank 16 on all linear layers, AdamW, {SUPERVISED} of {WIDTH} tokens learned. "
+        f"Estimated / measured in MiB (error); the largest error of a total is {max(errors):.1%}, "
+        f"the target {TARGET:.0%}.", "",
+        "| quant | checkpointing | micro-batch | libraries | weights | adapter | step | total |",
+        "|---|---|---|---|---|---|---|---|",
+        *map(table_row, report["runs"]), "",
+        "Libraries: resident before anything is loaded. Weights and adapter: growth of resident memory. "
+        "Step: peak of the second step above what was resident before training.", "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""How the rows of a step are cut into micro-batches: by count or by tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class MicroBatchSize:
+    """How much goes through the model at once; exactly one of the two is given."""
+
+    rows: int | None = None
+    """Rows."""
+    tokens: int | None = None
+    """Most tokens, padding included; a single row may have more."""
+
+    def num_rows(self, width: int) -> int:
+        """Rows of a given width in tokens that go through at once."""
+        if self.rows is not None:
+            return self.rows
+        assert self.tokens is not None
+        return max(1, self.tokens // width)
+
+
+def cut(widths: Sequence[int], size: MicroBatchSize) -> list[range]:
+    """Cuts rows into micro-batches, each as wide as its first row.
+
+    Args:
+        widths: Padded tokens of each row, from the widest to the narrowest.
+        size: How much goes through at once.
+
+    Returns:
+        The places of the rows of each micro-batch, in order.
+    """
+    chunks, at = [], 0
+    while at < len(widths):
+        end = min(len(widths), at + size.num_rows(widths[at]))
+        chunks.append(range(at, end))
+        at = end
+    return chunks

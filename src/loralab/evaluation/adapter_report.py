@@ -1,0 +1,198 @@
+"""What an adapter learned, layer by layer: how large its update is, which rank it uses, what to change."""
+
+import json
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors.torch import load_file
+from torch import Tensor
+
+PREFIX, FACTOR_A, FACTOR_B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
+NUMBERED = re.compile(r"(?:.*\.)?(\w+\.)(\d+)(\..+)")
+"""A module inside a numbered layer: `layers.`, its number, and the rest."""
+RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+MARGIN = 1.25
+"""Ranks are suggested a quarter above the effective rank."""
+FULL_SHARE = 0.9
+"""A layer whose effective rank is above this share of its rank may want more than it has."""
+
+
+@dataclass(frozen=True)
+class LayerUpdate:
+    """The update of one adapted layer."""
+
+    name: str
+    """Module name inside the base model."""
+    rank: int
+    """Configured rank."""
+    norm: float
+    """Frobenius norm of the update, scaling included."""
+    effective_rank: float
+    """exp of the entropy of the normalised singular values (Roy and Vetterli, 2007): 1 to rank."""
+    gradient_rms: float | None
+    """Root of the mean second moment of the gradient of A and B, as Adam keeps it; None where unknown."""
+
+    @property
+    def kind(self) -> str:
+        """The projection, such as `q_proj`."""
+        return self.name.rpartition(".")[2]
+
+
+def measure_adapter(
+    adapter_dir: Path, rank: int, gradient_rms: Mapping[str, float] | None = None
+) -> list[LayerUpdate]:
+    """Measures every low-rank update of a saved adapter; empty where it has none (IA3, prompts).
+
+    Args:
+        adapter_dir: Folder in PEFT's own format.
+        rank: Configured rank, where `rank_pattern` says nothing else. A saved adapter may hold more: a
+            changed base is written as twice the rank.
+        gradient_rms: Gradient scale by module name.
+    """
+    config = json.loads((adapter_dir / "adapter_config.json").read_text(encoding="utf-8"))
+    weights = load_file(adapter_dir / "adapter_model.safetensors")
+    doubled = config.get("r") == 2 * rank
+    updates = []
+    for key, factor_a in weights.items():
+        if not key.endswith(FACTOR_A):
+            continue
+        name = key.removesuffix(FACTOR_A)
+        factor_b = weights[name + FACTOR_B]
+        name = name.removeprefix(PREFIX)
+        held = len(factor_a)
+        scale = _scaling(config, name, held)
+        values = singular_values(factor_a, factor_b) * scale
+        updates.append(
+            LayerUpdate(
+                name,
+                held // 2 if doubled else held,
+                float(values.norm()),
+                effective_rank(values),
+                None if gradient_rms is None else gradient_rms.get(name),
+            )
+        )
+    return sorted(updates, key=lambda update: _by_number(update.name))
+
+
+def singular_values(factor_a: Tensor, factor_b: Tensor) -> Tensor:
+    """Returns the singular values of B A without building it.
+
+    B = Q_b R_b and A^T = Q_a R_a give B A = Q_b (R_b R_a^T) Q_a^T, so they are those of an r x r matrix.
+
+    Args:
+        factor_a: [rank, in]
+        factor_b: [out, rank]
+
+    Returns:
+        At most [rank], from the largest.
+    """
+    upper_b = torch.linalg.qr(factor_b.double(), mode="r").R
+    upper_a = torch.linalg.qr(factor_a.double().T, mode="r").R
+    values: Tensor = torch.linalg.svdvals(upper_b @ upper_a.T)
+    return values
+
+
+def effective_rank(values: Tensor) -> float:
+    """Returns exp(-sum p log p) with p = values / sum(values); 0 where all values are 0.
+
+    Source: Roy and Vetterli, The effective rank, EUSIPCO 2007, definition 1.
+
+    Args:
+        values: [num], singular values.
+    """
+    total = values.sum()
+    if not total > 0:
+        return 0.0
+    shares = values / total
+    return math.exp(float(torch.special.entr(shares).sum()))
+
+
+def gradient_scales(moments: Mapping[str, Tensor], beta: float, step: int) -> dict[str, float]:
+    """Returns the root mean square gradient of each adapted layer from Adam's second moments.
+
+    The moment is corrected for its start at 0 (arXiv:1412.6980, algorithm 1).
+
+    Args:
+        moments: `exp_avg_sq` by parameter name.
+        beta: Decay rate of the second moment.
+        step: Optimizer steps that the moments saw; at least 1.
+    """
+    sums: dict[str, list[float]] = defaultdict(list)
+    for name, moment in moments.items():
+        if layer := re.match(r"base_model\.model\.(.+)\.lora_[AB]\b", name):
+            sums[layer[1]].append(float(moment.double().mean()) / (1 - beta**step))
+    return {layer: math.sqrt(sum(each) / len(each)) for layer, each in sums.items()}
+
+
+def suggest_ranks(updates: Sequence[LayerUpdate]) -> dict[str, int]:
+    """Suggests a rank for each layer: the next of the usual ranks above 1.25 times its effective rank.
+
+    A layer that uses more than 90% of its rank gets twice as much; one without an update the smallest.
+    """
+    suggested = {}
+    for update in updates:
+        wanted = update.effective_rank * MARGIN
+        if update.effective_rank > FULL_SHARE * update.rank:
+            wanted = 2.0 * update.rank
+        suggested[update.name] = next((rank for rank in RANKS if rank >= wanted), RANKS[-1])
+    return suggested
+
+
+def to_pattern(suggested: Mapping[str, int]) -> tuple[int, dict[str, int]]:
+    """Writes ranks as the most common one and a pattern of the others, one line for a projection and rank.
+
+    Returns:
+        The rank for `lora.r`, and regular expressions for `lora.rank_pattern`.
+    """
+    common = Counter(suggested.values()).most_common(1)[0][0]
+    groups: dict[tuple[str, int], list[str]] = defaultdict(list)
+    for name, rank in suggested.items():
+        if rank != common:
+            placed = NUMBERED.match(name)
+            groups[f"{placed[1]}%{placed[3]}" if placed else name, rank].append(placed[2] if placed else "")
+    pattern = {}
+    for (place, rank), numbers in groups.items():
+        listed = numbers[0] if len(numbers) == 1 else f"({'|'.join(numbers)})"
+        pattern[re.escape(place).replace("%", listed)] = rank
+    return common, pattern
+
+
+def pattern_yaml(suggested: Mapping[str, int]) -> str:
+    """Writes suggested ranks as the `lora` group of a config; alpha keeps the scaling at 2."""
+    common, pattern = to_pattern(suggested)
+    group = {
+        "r": common,
+        "alpha": 2.0 * common,
+        "rank_pattern": pattern,
+        "alpha_pattern": {key: 2.0 * rank for key, rank in pattern.items()},
+    }
+    return yaml.safe_dump({"lora": group}, sort_keys=False)
+
+
+def group_by_kind(updates: Iterable[LayerUpdate]) -> dict[str, list[LayerUpdate]]:
+    """Groups the updates of the same projection in all layers."""
+    groups: dict[str, list[LayerUpdate]] = defaultdict(list)
+    for update in updates:
+        groups[update.kind].append(update)
+    return dict(groups)
+
+
+def _scaling(config: Mapping[str, object], name: str, held: int) -> float:
+    alpha = float(str(_lookup(config.get("alpha_pattern"), name) or config["lora_alpha"]))
+    return alpha / math.sqrt(held) if config.get("use_rslora") else alpha / held
+
+
+def _lookup(pattern: object, name: str) -> object:
+    """Finds the value of a PEFT pattern for a module: its key matches the end of the name."""
+    entries = pattern.items() if isinstance(pattern, Mapping) else ()
+    return next((value for key, value in entries if re.match(rf"(.*\.)?({key})$", name)), None)
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]

@@ -1,0 +1,289 @@
+"""The peak memory of a training step, part by part, without any weights.
+
+The adapted model runs a forward and a backward pass on tensors without values: the code is that of training,
+so what it keeps is what training keeps. Of deep models a few layers run; layers of a kind take the same, so
+the rest follows on a straight line.
+"""
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import torch
+from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
+from peft import PeftModel
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import PreTrainedModel
+
+from loralab.config.model import LoraConfig, QuantConfig
+from loralab.data.collate import MicroBatch
+from loralab.losses.sft import token_nll
+from loralab.model.attention import enable_document_attention
+from loralab.model.head import hidden_states, projection
+from loralab.model.layer_samples import (
+    decoder_layers,
+    extrapolate,
+    layer_kinds,
+    layer_stages,
+    only_layers,
+    sample_layers,
+)
+from loralab.model.lora import attach_adapter, causal_lm, trainable
+from loralab.model.shadow import HIDDEN, fill_with_fakes, gpu_kernels, quantize_shadow, stored_bytes
+from loralab.model.tracing import StorageLog, peaks
+from loralab.optim.master import MasterWeights
+
+FLOAT32_BYTES = 4
+BLOCK_8BIT, SMALLEST_8BIT = 256, 4096
+"""Values that share a constant in 8-bit optimizers, and the fewest of a tensor that is kept in 8 bits
+(arXiv:2110.02861, section 2)."""
+
+QUANTIZED, UNQUANTIZED, ADAPTERS = "quantized weights", "unquantized weights", "adapters"
+GRADIENTS, OPTIMIZER, ACTIVATIONS = "gradients", "optimizer", "activations"
+LOGITS, WORKSPACE = "logits", "workspace"
+PARTS = (QUANTIZED, UNQUANTIZED, ADAPTERS, GRADIENTS, OPTIMIZER, ACTIVATIONS, LOGITS, WORKSPACE)
+
+FORWARD, HEAD, LAST_NORM, UPDATE = "forward", "head", "backward of the last norm", "update"
+
+
+@dataclass(frozen=True)
+class MemoryRequest:
+    """What a run would do at once."""
+
+    quant: QuantConfig
+    """How the base is stored."""
+    lora: LoraConfig
+    """The adapter."""
+    dtype: torch.dtype
+    """Compute dtype."""
+    rows: int
+    """Rows of the largest micro-batch."""
+    width: int
+    """Tokens of a row, padding included."""
+    num_supervised: int
+    """Positions of that micro-batch whose logits are computed."""
+    checkpointing: bool
+    """Whether activations are recomputed in the backward pass."""
+    optimizer: str = "adamw"
+    """A name in `OPTIMIZER_BYTES`."""
+    documents: tuple[int, ...] | None = None
+    """Lengths of the documents of packed rows laid end to end, which they fill; None for padded rows."""
+    accumulation: int = 1
+    """Micro-batches of a step; from the second on, all gradients are there from the start."""
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """The most memory that training takes at once."""
+
+    parts: dict[str, int]
+    """Bytes of each of `PARTS` at that moment."""
+    num_trainable: int = 0
+    """Parameters that train."""
+
+    @property
+    def peak(self) -> int:
+        """Bytes in all."""
+        return sum(self.parts.values())
+
+
+def _adamw_8bit(shape: torch.Size) -> int:
+    numbers = shape.numel()
+    if numbers < SMALLEST_8BIT:
+        return 2 * FLOAT32_BYTES * numbers
+    return 2 * (numbers + FLOAT32_BYTES * -(-numbers // BLOCK_8BIT))
+
+
+def _adafactor(shape: torch.Size) -> int:
+    return FLOAT32_BYTES * (shape.numel() if len(shape) == 1 else shape.numel() // shape[-1] + shape[-1])
+
+
+OPTIMIZER_BYTES: dict[str, Callable[[torch.Size], int]] = {
+    "adamw": lambda shape: 2 * FLOAT32_BYTES * shape.numel(),
+    "adamw_8bit": _adamw_8bit,
+    "adafactor": _adafactor,
+    "lion": lambda shape: FLOAT32_BYTES * shape.numel(),
+    "sgd": lambda shape: 0,
+    "sgd_momentum": lambda shape: FLOAT32_BYTES * shape.numel(),
+}
+"""From the shape of a parameter to the bytes of an optimizer's state: two moments in float32 (AdamW,
+arXiv:1711.05101), or in 8 bits (arXiv:2110.02861), one row and one column of the second (Adafactor,
+arXiv:1804.04235), one moment (Lion, arXiv:2302.06675)."""
+
+
+def estimate_memory(model: PreTrainedModel, request: MemoryRequest, device_type: str) -> MemoryEstimate:
+    """Estimates the peak of training, libraries and gaps of the allocator left out.
+
+    Args:
+        model: The base without weights, as `load.skeleton` builds it; it stays as it is.
+        request: What the run would do.
+        device_type: cpu or cuda, whose kernels differ.
+
+    Raises:
+        ConfigError: The adapter does not fit the model.
+    """
+    adapted = build_shadow(model, request)
+    static = static_parts(adapted, request)
+    num_trainable = sum(parameter.numel() for parameter in trainable(adapted).values())
+    grads = FLOAT32_BYTES * num_trainable
+    stages = {**trace_step(adapted, request, device_type), UPDATE: Counter({GRADIENTS: grads})}
+    if request.accumulation > 1:
+        stages = {name: Counter({**parts, GRADIENTS: grads}) for name, parts in stages.items()}
+    highest = max(stages.values(), key=Counter.total)
+    return MemoryEstimate({part: static.get(part, 0) + highest[part] for part in PARTS}, num_trainable)
+
+
+def build_shadow(model: PreTrainedModel, request: MemoryRequest) -> PeftModel:
+    """Copies a model without weights, and quantizes, prepares and adapts the copy as a run would."""
+    shadow = copy.deepcopy(model)
+    nn.Module.to(shadow, request.dtype)
+    if "flash" in shadow.config._attn_implementation:
+        # The same kernel, through PyTorch, which needs no further package.
+        shadow.set_attn_implementation("sdpa")
+    quantize_shadow(shadow, request.quant, request.dtype)
+    if request.checkpointing:
+        shadow.activation_checkpointing_enable()
+    if request.documents is not None:
+        enable_document_attention(shadow)
+    lora = copy.copy(request.lora)
+    # Other beginnings have values to work with, and take the same memory.
+    lora.init = "default"
+    with torch.device("meta"):
+        return attach_adapter(shadow, lora, seed=0).train()
+
+
+def static_parts(model: PeftModel, request: MemoryRequest) -> dict[str, int]:
+    """Counts what is there all the time: weights, adapters with their masters, and the optimizer's state.
+
+    Args:
+        model: The adapted model on the meta device.
+        request: Dtype and optimizer.
+    """
+    layers = [module for module in model.modules() if isinstance(module, Linear4bit | Linear8bitLt)]
+    packed = {id(layer.weight) for layer in layers}
+    frozen = [
+        parameter for parameter in model.parameters()
+        if not parameter.requires_grad and id(parameter) not in packed
+    ]  # fmt: skip
+    trained = trainable(model).values()
+    master_and_copy = FLOAT32_BYTES + request.dtype.itemsize
+    buffers = sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
+    return {
+        QUANTIZED: sum(stored_bytes(layer) for layer in layers),
+        UNQUANTIZED: sum(parameter.numel() for parameter in frozen) * request.dtype.itemsize + buffers,
+        ADAPTERS: sum(parameter.numel() for parameter in trained) * master_and_copy,
+        OPTIMIZER: sum(OPTIMIZER_BYTES[request.optimizer](parameter.shape) for parameter in trained),
+    }
+
+
+def trace_step(model: PeftModel, request: MemoryRequest, device_type: str) -> dict[str, Counter[str]]:
+    """Runs a micro-batch without values and finds the most memory of each stage, beside what is static.
+
+    Args:
+        model: The adapted model on the meta device; what runs of it is filled with fake tensors.
+        request: The micro-batch.
+        device_type: Whose kernels run.
+
+    Returns:
+        By stage the bytes of gradients, activations, logits and workspace at its highest moment.
+    """
+    base = causal_lm(model)
+    layers = decoder_layers(base)
+    with FakeTensorMode(), gpu_kernels() if device_type == "cuda" else nullcontext():
+        if layers is None:
+            fill_with_fakes(model, request.dtype)
+            return run_step(model, MasterWeights(trainable(model), request.dtype), request)
+        kinds = layer_kinds(base, layers)
+        samples = sample_layers(kinds)
+        with only_layers(base, sorted({number for sample in samples for number in sample.layers})):
+            fill_with_fakes(model, request.dtype)
+            masters = MasterWeights(trainable(model), request.dtype)
+        traced = []
+        for sample in samples:
+            with only_layers(base, list(sample.layers)):
+                traced.append(run_step(model, masters, request, layer_stages(kinds, sample.layers)))
+    return extrapolate(traced, [sample.missing for sample in samples])
+
+
+def run_step(
+    model: PeftModel, masters: MasterWeights, request: MemoryRequest, stages: Sequence[str] = ()
+) -> dict[str, Counter[str]]:
+    """Runs forward and backward once, inside `FakeTensorMode`.
+
+    Args:
+        model: Filled with fake tensors.
+        masters: Where gradients gather.
+        request: The micro-batch.
+        stages: Names of the backward passes of the decoder layers.
+    """
+    base = causal_lm(model)
+    log = StorageLog(HIDDEN)
+    layers = decoder_layers(base) if stages else ()
+    hooks = [
+        layer.register_forward_hook(_announce(log, stage))
+        for layer, stage in zip(layers or (), stages, strict=True)
+    ]
+    for master in masters.parameters():
+        master.grad = None
+    with log:
+        log.stage = FORWARD
+        hidden = hidden_states(model, _micro_batch(request))
+        log.stage, kept = HEAD, log.alive
+        hidden.register_hook(_entering(log, LAST_NORM))
+        loss = _loss(base, hidden, request.num_supervised)
+        del hidden
+        loss.backward()
+        gathered = [master.grad for master in masters.parameters() if master.grad is not None]
+        gradients = {log.number_of(grad) for grad in gathered}
+        made_in = {event.storage: event.stage for event in reversed(log.events)}
+
+    def kind_of(storage: int) -> str:
+        if storage in gradients:
+            return GRADIENTS
+        if storage in kept:
+            return ACTIVATIONS
+        return LOGITS if made_in[storage] == HEAD else WORKSPACE
+
+    for hook in hooks:
+        hook.remove()
+    return peaks(log.events, kind_of)
+
+
+def _entering(log: StorageLog, stage: str) -> Callable[[Tensor], None]:
+    """Names what runs once the gradient of a tensor has come."""
+
+    def enter(gradient: Tensor) -> None:
+        log.stage = stage
+
+    return enter
+
+
+def _announce(log: StorageLog, stage: str) -> Callable[[nn.Module, Any, Any], None]:
+    """Names the backward pass of a layer."""
+
+    def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
+        hidden = output[0] if isinstance(output, tuple) else output
+        if hidden.requires_grad and log.stage == FORWARD:
+            hidden.register_hook(_entering(log, stage))
+
+    return hook
+
+
+def _micro_batch(request: MemoryRequest) -> MicroBatch:
+    shape = (request.rows, request.width)
+    ids, mask, labels = (torch.empty(shape, dtype=torch.long) for _ in range(3))
+    if request.documents is None:
+        return MicroBatch(ids, mask, labels)
+    positions = torch.empty(shape, dtype=torch.long)
+    bounds = tuple(accumulate(request.documents, initial=0))
+    return MicroBatch(ids, mask, labels, position_ids=positions, bounds=bounds)
+
+
+def _loss(base: PreTrainedModel, hidden: Tensor, num_supervised: int) -> Tensor:
+    rows, places, targets = (torch.empty(num_supervised, dtype=torch.long) for _ in range(3))
+    return token_nll(hidden[:, :-1][rows, places], targets, projection(base)).sum()

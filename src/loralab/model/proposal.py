@@ -1,0 +1,58 @@
+"""A rank and alpha for the rows at hand (`lora=auto`), with the reasons."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+RANKS = (8, 16, 32, 64, 128, 256)
+BITS_PER_TOKEN = 1.0
+"""What a supervised token can teach at most, in bits: about the loss that fine-tuning starts from."""
+BITS_PER_PARAMETER = 2.0
+"""What a trained parameter can hold (Allen-Zhu and Li, arXiv:2404.05405, result 1)."""
+SCALE = 2.0
+WIDTH_SHARE = 4
+"""No rank above a quarter of the model's width: beyond it a low-rank update saves little."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What `lora=auto` chose."""
+
+    r: int
+    """Rank."""
+    alpha: float
+    """2 r: the update keeps its scale, and with it the learning rate, whatever the rank."""
+    reasons: list[str]
+    """Why, a line each."""
+
+
+def propose_rank(
+    num_rows: int, supervised_tokens: int, params_per_rank: int, width: int, fits: Callable[[int], bool]
+) -> Proposal:
+    """Chooses the smallest usual rank that can hold what the rows teach, and that fits in memory.
+
+    Args:
+        num_rows: Training rows.
+        supervised_tokens: Tokens of theirs that are learned; repeats over epochs teach nothing new.
+        params_per_rank: Adapter parameters of each rank: inputs plus outputs of all adapted layers.
+        width: Hidden size of the model.
+        fits: Whether a run of a rank fits in memory.
+    """
+    needed = supervised_tokens * BITS_PER_TOKEN / BITS_PER_PARAMETER
+    wanted = next((rank for rank in RANKS if rank * params_per_rank >= needed), RANKS[-1])
+    reasons = [
+        f"{num_rows:,} rows hold {supervised_tokens:,} supervised tokens: at {BITS_PER_TOKEN:g} bit a token "
+        f"and {BITS_PER_PARAMETER:g} bits a parameter, {needed:,.0f} parameters can hold them",
+        f"a rank has {params_per_rank:,} parameters here, so {needed / params_per_rank:.1f} ranks are "
+        f"needed; the next usual one is {wanted}",
+    ]
+    if wanted == RANKS[-1] and wanted * params_per_rank < needed:
+        reasons.append(f"more than {wanted} is not proposed: with so many tokens, consider full fine-tuning")
+    limit = max(RANKS[0], width // WIDTH_SHARE)
+    if wanted > limit:
+        wanted = max(rank for rank in RANKS if rank <= limit)
+        reasons.append(f"the model is {width:,} wide, and a quarter of it is enough: rank {wanted}")
+    chosen = next((rank for rank in reversed(RANKS) if rank <= wanted and fits(rank)), RANKS[0])
+    if chosen < wanted:
+        reasons.append(f"rank {wanted} does not fit in memory: rank {chosen}")
+    reasons.append(f"alpha = 2 r = {SCALE * chosen:g} keeps the scale of the update at 2")
+    return Proposal(chosen, SCALE * chosen, reasons)

@@ -1,0 +1,104 @@
+"""`trainer.batch_size=auto`: the largest micro-batch that fits in memory, estimated and then tried."""
+
+import gc
+import math
+
+import numpy as np
+import torch
+from lightning.fabric.utilities import move_data_to_device
+
+from loralab.data.collate import MicroBatch, pack_examples, pad_examples
+from loralab.data.cutting import MicroBatchSize
+from loralab.data.layout import Layout
+from loralab.errors import ConfigError
+from loralab.model.memory import OPTIMIZER
+from loralab.modules.base import AdapterModule
+from loralab.runs.checkpoint import random_state, restore_random_state
+from loralab.runs.memory import GIB, MemoryMeter
+from loralab.training.memory_plan import MemoryPlan, padded, rows_per_step
+
+HEADROOM = 0.9
+"""Share of the memory that a step may fill."""
+
+
+def estimate_size(planner: MemoryPlan, layout: Layout) -> MicroBatchSize:
+    """Finds the most rows as wide as the widest that are estimated to fit, and their tokens.
+
+    Raises:
+        ConfigError: Not even one row fits.
+    """
+    width = layout.pack_length or padded(layout.lengths[layout.mixture].max())
+    limit = HEADROOM * planner.available_bytes
+
+    def fits(rows: int) -> bool:
+        return planner.estimate(planner.request(MicroBatchSize(tokens=rows * width), layout)).peak <= limit
+
+    low, high = 0, min(rows_per_step(planner.config, layout), layout.num_units)
+    if fits(high):
+        low = high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    # What does not fit by the estimate is refused with advice before this is asked.
+    return MicroBatchSize(tokens=max(1, low) * width)
+
+
+def try_size(
+    size: MicroBatchSize, module: AdapterModule, planner: MemoryPlan, layout: Layout, meter: MemoryMeter
+) -> MicroBatchSize:
+    """Runs forward and backward on the micro-batch that takes the most, and lowers the size until it fits.
+
+    Nothing of it stays: gradients are dropped and the random generators put back.
+
+    Raises:
+        ConfigError: Not even one row fits.
+    """
+    width, limit = layout.pack_length or padded(layout.lengths[layout.mixture].max()), planner.available_bytes
+    optimizer = planner.estimate(planner.request(size, layout)).parts[OPTIMIZER]
+    assert size.tokens is not None
+    rows = size.tokens // width
+    while True:
+        peak = _try_step(module, _widest(layout, planner, rows), planner.device, meter)
+        needed = math.inf if peak is None else peak + optimizer
+        if needed <= HEADROOM * limit:
+            return MicroBatchSize(tokens=rows * width)
+        if rows == 1:
+            raise ConfigError(
+                f"trainer.batch_size=auto: one row of {width:,} tokens takes {needed / GIB:.1f} of "
+                f"{limit / GIB:.1f} GiB. Use trainer.gradient_checkpointing=true, a smaller data.max_length, "
+                "or quant=nf4."
+            )
+        rows = max(1, min(rows - 1, int(rows * HEADROOM * limit / needed)))
+
+
+def _widest(layout: Layout, planner: MemoryPlan, rows: int) -> MicroBatch:
+    """Builds the micro-batch of the widest rows."""
+    examples, pad_id = planner.data.train.examples, planner.pad_id
+    if layout.pack_length is not None:
+        chosen = [layout.unit(0, number) for number in range(min(rows, layout.num_units))]
+        packed = [[examples[int(number)] for number in row] for row in chosen]
+        return pack_examples(packed, layout.pack_length, pad_id)
+    longest_first = layout.mixture[np.argsort(-layout.lengths[layout.mixture], kind="stable")]
+    return pad_examples([examples[int(number)] for number in longest_first[:rows]], pad_id)
+
+
+def _try_step(
+    module: AdapterModule, batch: MicroBatch, device: torch.device, meter: MemoryMeter
+) -> float | None:
+    """Returns the peak of a forward and backward pass in bytes; None where it ran out of memory."""
+    generators = random_state(device)
+    module.train()
+    try:
+        module.item_losses(move_data_to_device(batch, device)).weighted().sum().backward()
+        return meter.mark("trial").peak_gib * GIB
+    except torch.OutOfMemoryError:
+        return None
+    finally:
+        for parameter in module.parameters():
+            parameter.grad = None
+        for master in module.masters.parameters():
+            master.grad = None
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        restore_random_state(generators, device)

@@ -1,0 +1,167 @@
+"""The memory of a run before it loads anything: what its largest micro-batch takes, and what would fit."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from loralab.config.schema import TrainConfig
+from loralab.data.collate import PAD_MULTIPLE
+from loralab.data.cutting import MicroBatchSize
+from loralab.data.layout import Layout
+from loralab.data.packing import document_bounds
+from loralab.data.prepare import PreparedData
+from loralab.data.store import supervised_of
+from loralab.model.attention_choice import choose_attention
+from loralab.model.load import load_config, skeleton
+from loralab.model.memory import MemoryEstimate, MemoryRequest, estimate_memory
+from loralab.model.memory_advice import check_memory
+from loralab.runs.memory import GIB, rss_gib
+
+PROCESS = "libraries and data (measured)"
+"""The part of a CPU run's memory that is there before the model loads."""
+AUTO, AUTO_STEP_EXAMPLES = "auto", 16
+"""`trainer.batch_size=auto`, and the examples of a step where nothing else says how many."""
+
+
+@dataclass(frozen=True)
+class LargestBatch:
+    """The micro-batch of a run that takes the most memory."""
+
+    rows: int
+    """Rows."""
+    width: int
+    """Tokens of a row, padding included."""
+    num_supervised: int
+    """Positions with logits."""
+    documents: tuple[int, ...] | None
+    """Lengths of the documents in packed rows, padding as one of its own; None where rows are padded."""
+
+
+class MemoryPlan:
+    """Estimates the memory of a run, and of runs that differ from it in a few settings."""
+
+    def __init__(
+        self, config: TrainConfig, data: PreparedData, compute: tuple[torch.device, torch.dtype], pad_id: int
+    ) -> None:
+        """Takes a run before its weights load: what its process holds by now is libraries and data.
+
+        Args:
+            config: The run.
+            data: Its examples.
+            compute: Device and compute dtype.
+            pad_id: Token to pad with.
+        """
+        self.config, self.data, self.pad_id = config, data, pad_id
+        self.device, self.dtype = device, _ = compute
+        self.process_bytes = round(rss_gib() * GIB) if device.type == "cpu" else 0
+        self._latest: tuple[MemoryRequest, MemoryEstimate] | None = None
+
+    @cached_property
+    def model(self) -> PreTrainedModel:
+        """The base without weights."""
+        model_config, packing = load_config(self.config.model), self.config.data.packing
+        model = skeleton(self.config.model, model_config)
+        chosen = choose_attention(self.config.model, model_config, self.device, self.dtype, packing)
+        model.set_attn_implementation(chosen.name)
+        return model
+
+    @property
+    def available_bytes(self) -> int:
+        """What the run may take, its own process included."""
+        if self.config.trainer.memory_gib is not None:
+            return round(self.config.trainer.memory_gib * GIB)
+        if self.device.type == "cuda":
+            return int(torch.cuda.mem_get_info(self.device)[0])
+        return int(psutil.virtual_memory().available) + self.process_bytes
+
+    def request(
+        self, size: MicroBatchSize, layout: Layout, config: TrainConfig | None = None
+    ) -> MemoryRequest:
+        """Describes the micro-batch of a run that takes the most memory.
+
+        Args:
+            size: How a step is cut.
+            layout: How examples fill rows.
+            config: Another adapter, quantization or way to keep activations; None is the run's own.
+        """
+        config = config or self.config
+        batch = largest_batch(layout, supervised_of(self.data.train.examples), size)
+        # A group of examples is a micro-batch of its own, however many rows it has.
+        rows_at_once = 1 if layout.is_grouped else batch.rows
+        return MemoryRequest(
+            quant=config.quant,
+            lora=config.lora,
+            dtype=self.dtype,
+            rows=batch.rows,
+            width=batch.width,
+            num_supervised=max(1, batch.num_supervised),
+            checkpointing=config.trainer.gradient_checkpointing,
+            optimizer=config.optim.name,
+            documents=batch.documents,
+            accumulation=-(-rows_per_step(config, layout) // rows_at_once),
+        )
+
+    def estimate(self, request: MemoryRequest) -> MemoryEstimate:
+        """Estimates the peak of a request; on a CPU with what the process holds already."""
+        if self._latest is None or self._latest[0] != request:
+            estimated = estimate_memory(self.model, request, self.device.type)
+            if self.process_bytes:
+                estimated = replace(estimated, parts={**estimated.parts, PROCESS: self.process_bytes})
+            self._latest = (request, estimated)
+        return self._latest[1]
+
+    def check(self, request: MemoryRequest) -> MemoryEstimate:
+        """Estimates a request and refuses it where it does not fit.
+
+        Raises:
+            ConfigError: It does not; the message names settings that would fit.
+        """
+        return check_memory(request, self.estimate, self.available_bytes)
+
+
+def rows_per_step(config: TrainConfig, layout: Layout) -> int:
+    """Rows of one optimizer step: examples, packed rows, or groups of examples."""
+    trainer = config.trainer
+    if layout.is_grouped:
+        return trainer.accumulation
+    if trainer.step_examples is not None:
+        return trainer.step_examples
+    if trainer.batch_size == AUTO:
+        return AUTO_STEP_EXAMPLES
+    return int(trainer.batch_size) * trainer.accumulation
+
+
+def largest_batch(layout: Layout, supervised: NDArray[np.int64], size: MicroBatchSize) -> LargestBatch:
+    """Finds the micro-batch that takes the most memory.
+
+    Args:
+        layout: How the examples of an epoch fill rows.
+        supervised: [num_examples], tokens to learn of each.
+        size: How a step is cut.
+    """
+    if layout.pack_length is not None:
+        count = min(size.num_rows(layout.pack_length), layout.num_units)
+        rows = [layout.unit(0, number) for number in range(count)]
+        bounds = document_bounds([layout.lengths[row].tolist() for row in rows], layout.pack_length)
+        learned = sum(int(supervised[row].sum()) for row in rows)
+        documents = tuple(end - start for start, end in pairwise(bounds))
+        return LargestBatch(count, layout.pack_length, learned, documents)
+    if layout.is_grouped:
+        groups = [layout.unit(0, number) for number in range(layout.num_units)]
+        group = max(groups, key=lambda group: len(group) * padded(layout.lengths[group].max()))
+    else:
+        longest_first = layout.mixture[np.argsort(-layout.lengths[layout.mixture], kind="stable")]
+        group = longest_first[: size.num_rows(padded(layout.lengths[longest_first[0]]))]
+    width = padded(layout.lengths[group].max())
+    return LargestBatch(len(group), width, int(supervised[group].sum()), None)
+
+
+def padded(length: int | np.int64) -> int:
+    """Rounds a length up to the width that a row of it gets."""
+    return -(-int(length) // PAD_MULTIPLE) * PAD_MULTIPLE

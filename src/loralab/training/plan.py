@@ -1,0 +1,167 @@
+"""What a training run will do, before any weights load: its steps, its memory, and what was left open."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from loralab.config.schema import TrainConfig
+from loralab.data.collate import pad_examples
+from loralab.data.cutting import MicroBatchSize
+from loralab.data.datamodule import make_layout
+from loralab.data.layout import Layout
+from loralab.data.plan import StepPlan
+from loralab.data.prepare import PreparedData
+from loralab.model.adapters.context import AdapterContext
+from loralab.model.adapters.patterns import layer_sides
+from loralab.model.adapters.registry import METHODS
+from loralab.model.location import model_location
+from loralab.model.memory import MemoryEstimate, MemoryRequest
+from loralab.model.proposal import Proposal, propose_rank
+from loralab.model.tokenizer import added_token_ids
+from loralab.runs.memory import GIB
+from loralab.training.batch_size import HEADROOM, estimate_size
+from loralab.training.memory_plan import AUTO, MemoryPlan, rows_per_step
+from loralab.training.setup import Setup
+
+CALIBRATION_ROWS, CALIBRATION_BATCH = 64, 8
+"""Training rows that EVA and CorDA look at, and how many at once."""
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """A run that is ready to load its model."""
+
+    config: TrainConfig
+    """The config, with what `lora=auto` chose."""
+    layout: Layout
+    """How examples fill rows."""
+    steps: StepPlan
+    """Which rows each step sees."""
+    size: MicroBatchSize
+    """How a step is cut."""
+    memory: MemoryPlan
+    """What estimates the memory of this run and of others like it."""
+    request: MemoryRequest
+    """Its micro-batch that takes the most."""
+    estimate: MemoryEstimate
+    """The peak with it."""
+    notes: list[str]
+    """What was chosen, a line each."""
+
+
+def plan_training(config: TrainConfig, setup: Setup) -> TrainingPlan:
+    """Fills in what `auto` leaves open, checks the adapter, and estimates the memory of a run.
+
+    Raises:
+        ConfigError: The adapter does not suit the model.
+    """
+    notes = list(setup.notes)
+    layout = lay_out(config, setup.data)
+    pad_id = setup.tokenizer.pad_token_id
+    memory = MemoryPlan(config, setup.data, (setup.device, setup.dtype), pad_id)
+    if config.lora.auto:
+        proposal = propose(config, setup, layout, memory)
+        notes += [f"lora=auto: {reason}" for reason in proposal.reasons]
+        lora = dataclasses.replace(config.lora, r=proposal.r, alpha=proposal.alpha, auto=False)
+        config = dataclasses.replace(config, lora=lora)
+        memory = MemoryPlan(config, setup.data, (setup.device, setup.dtype), pad_id)
+    steps = step_plan(config, layout)
+    # Building PEFT's config refuses what the model cannot take.
+    METHODS[config.lora.method](setup.model, config.lora, adapter_context(config, setup, steps))
+    notes.append(describe_adapter(config, setup))
+    if config.trainer.batch_size == AUTO:
+        size = estimate_size(memory, layout)
+    else:
+        size = MicroBatchSize(rows=1 if layout.is_grouped else int(config.trainer.batch_size))
+    request = memory.request(size, layout)
+    estimate = memory.estimate(request)
+    notes.append(_describe_memory(memory, size, estimate))
+    return TrainingPlan(config, layout, steps, size, memory, request, estimate, notes)
+
+
+def lay_out(config: TrainConfig, data: PreparedData) -> Layout:
+    """Says how the examples of an epoch fill the rows that the model sees."""
+    pack_length = config.data.max_length if config.data.packing else None
+    return make_layout(data, config.seed, pack_length, config.trainer.batch_tokens)
+
+
+def step_plan(config: TrainConfig, layout: Layout) -> StepPlan:
+    """Says which rows each step sees."""
+    trainer = config.trainer
+    return StepPlan(
+        num_rows=layout.num_units,
+        rows_per_step=rows_per_step(config, layout),
+        epochs=trainer.epochs,
+        max_steps=trainer.max_steps,
+        val_every=trainer.val_every,
+        seed=config.seed,
+    )
+
+
+def propose(config: TrainConfig, setup: Setup, layout: Layout, memory: MemoryPlan) -> Proposal:
+    """Chooses rank and alpha for the rows, the model and the memory of a run."""
+
+    def fits(rank: int) -> bool:
+        lora = dataclasses.replace(config.lora, r=rank, alpha=2.0 * rank)
+        wanted = dataclasses.replace(config, lora=lora)
+        rows = 1 if layout.is_grouped or config.trainer.batch_size == AUTO else config.trainer.batch_size
+        estimate = memory.estimate(memory.request(MicroBatchSize(rows=rows), layout, wanted))
+        return estimate.peak <= HEADROOM * memory.available_bytes
+
+    modules = dict(setup.model.named_modules())
+    assert setup.targets is not None, "prompts have no rank to propose"
+    ledger = setup.data.train.ledger
+    return propose_rank(
+        num_rows=ledger.kept,
+        supervised_tokens=ledger.supervised_tokens,
+        params_per_rank=sum(sum(layer_sides(modules[name])) for name in setup.targets.names),
+        width=setup.model.config.get_text_config().hidden_size,
+        fits=fits,
+    )
+
+
+def adapter_context(config: TrainConfig, setup: Setup, steps: StepPlan) -> AdapterContext:
+    """Gathers what adapter methods may need of a run."""
+
+    def calibration() -> Iterator[dict[str, Tensor]]:
+        examples = setup.data.train.examples
+        apart = max(1, len(examples) // CALIBRATION_ROWS)
+        chosen = [examples[number] for number in range(0, len(examples), apart)][:CALIBRATION_ROWS]
+        for at in range(0, len(chosen), CALIBRATION_BATCH):
+            batch = pad_examples(chosen[at : at + CALIBRATION_BATCH], setup.tokenizer.pad_token_id)
+            yield {
+                "input_ids": batch.input_ids.to(setup.device),
+                "attention_mask": batch.attention_mask.to(setup.device),
+            }
+
+    return AdapterContext(
+        tokenizer=setup.tokenizer,
+        added_token_ids=tuple(added_token_ids(setup.tokenizer, config.model)),
+        total_steps=steps.total_steps,
+        base_dir=model_location(config.model),
+        calibration=calibration,
+        quant=config.quant.name,
+    )
+
+
+def describe_adapter(config: TrainConfig, setup: Setup) -> str:
+    """Says in a line what trains."""
+    lora, targets = config.lora, setup.targets
+    if targets is None:
+        return f"adapter: {lora.method}, {lora.virtual_tokens} virtual tokens"
+    sizes = {
+        "lora": f", rank {lora.r}, alpha {lora.alpha:g}",
+        "adalora": f", rank {lora.r} at the end, alpha {lora.alpha:g}",
+        "vera": f", rank {lora.r}",
+    }
+    return f"adapter: {lora.method}{sizes.get(lora.method, '')}, on {targets.summary}"
+
+
+def _describe_memory(memory: MemoryPlan, size: MicroBatchSize, estimate: MemoryEstimate) -> str:
+    cut = f"{size.rows} rows" if size.tokens is None else f"up to {size.tokens:,} tokens"
+    return (
+        f"memory: {estimate.peak / GIB:.2f} GiB estimated of {memory.available_bytes / GIB:.1f} GiB, in "
+        f"micro-batches of {cut}"
+    )

@@ -1,0 +1,96 @@
+"""`loralab model quant-report`."""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from loralab.cli.model import app
+from loralab.errors import LoralabError
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_model_dir: Path) -> Run:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*words: str) -> Result:
+        command = ["quant-report", f"model={tiny_model_dir}", "trainer.precision=fp32", *words]
+        result = CliRunner().invoke(app, [*command, "trainer.accelerator=cpu"])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run
+
+
+def rows_of(result: Result) -> list[list[str]]:
+    return [re.split(r"\s{2,}", line.strip()) for line in result.output.splitlines() if line.strip()]
+
+
+def test_tables_by_kind_and_the_totals(report: Run) -> None:
+    result = report("--schemes", "nf4,none")
+    assert result.exit_code == 0
+    lines = rows_of(result)
+    # 64 x 64 numbers in 2048 bytes, 64 + 4 of constants and 1,092 of tables: 2 x 3,208 of 32,768 bytes.
+    (query,) = [line for line in lines if line[:2] == ["q_proj x 2", "nf4"]]
+    assert query[2:6] == ["8,192", "0.03", "0.01", "6.266"]
+    assert all(re.fullmatch(r"\d+\.\d\d%", cell) for cell in query[6:9])
+    (plain,) = [line for line in lines if line[:2] == ["q_proj x 2", "float32"]]
+    assert plain[5:] == ["32.000", "0.00%", "0.00%", "0.00%"]
+    assert [line[0] for line in lines[-2:]] == ["nf4", "none"]
+    # Two layers of 36,992 numbers, a norm of 64, embedding and head of 346 tokens x 64: 118,336 x 4 bytes.
+    assert lines[-1][1:] == ["32.000", "32.000", "0.45", "0.00%", "-", "-"]
+
+
+def test_a_line_for_each_layer(report: Run) -> None:
+    lines = rows_of(report("--schemes", "int8", "--layers"))
+    names = [line[0] for line in lines if line[0].startswith("model.layers.")]
+    assert len(names) == 14
+    assert names[0] == "model.layers.0.self_attn.q_proj"
+    (layer,) = [line for line in lines if line[0] == "model.layers.1.mlp.down_proj"]
+    # 64 rows of 128: 8 + 32 / 128 bits.
+    assert layer[1:3] == ["int8", "8,192"]
+    assert layer[5] == "8.250"
+
+
+def test_perplexity_against_full_precision(report: Run, rows_file: Path, tmp_path: Path) -> None:
+    words = ["--data", str(rows_file), "max_length=256", "--max-examples", "6", "--json", "figures.json"]
+    result = report("--schemes", "nf4", *words)
+    assert ": 6 rows, " in result.output
+    figures: dict[str, Any] = json.loads((tmp_path / "figures.json").read_text())
+    full, nf4 = figures["schemes"]
+    assert [each["scheme"] for each in (full, nf4)] == ["none", "nf4"]
+    assert (figures["dtype"], figures["device"]) == ("float32", "cpu")
+    # Random weights know nothing: about as many choices as tokens.
+    assert 300 < full["perplexity"] < 600
+    assert full["perplexity_rise"] == 0
+    assert nf4["perplexity"] == pytest.approx(math.exp(nf4["nll"]))
+    assert nf4["perplexity_rise"] == pytest.approx(nf4["perplexity"] / full["perplexity"] - 1)
+    assert len(nf4["layers"]) == 14
+    shown = rows_of(result)
+    summary = next(line for line in reversed(shown) if line[0] == "nf4")
+    assert summary[5:] == [f"{nf4['perplexity']:.3f}", f"{nf4['perplexity_rise']:+.2%}"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--max-examples", "3"], "--max-examples counts rows of --data"),
+        (["--json", "no/figures.json"], "the folder 'no' does not exist"),
+        (["quant.skip_modules=[dwn_proj]"], "'dwn_proj' matches no linear layer of this model"),
+        (["--data", "rows.jsonl"], "data.max_length=1024 is longer than the model allows"),
+        (["--data", "none.jsonl", "max_length=256"], "none.jsonl"),
+    ],
+)
+def test_wrong_words_are_refused(report: Run, words: list[str], says: str) -> None:
+    with pytest.raises(LoralabError) as error:
+        report(*words)
+    assert says in str(error.value)

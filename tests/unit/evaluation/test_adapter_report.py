@@ -1,0 +1,142 @@
+"""What an adapter learned is measured from the files that it was saved as."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from peft.utils.other import get_pattern_key
+from safetensors.torch import save_file
+
+from loralab.evaluation.adapter_report import (
+    LayerUpdate,
+    effective_rank,
+    gradient_scales,
+    group_by_kind,
+    measure_adapter,
+    pattern_yaml,
+    singular_values,
+    suggest_ranks,
+    to_pattern,
+)
+
+LAYER = "model.layers.{}.self_attn.{}"
+
+
+def update(name: str, rank: int, effective: float) -> LayerUpdate:
+    return LayerUpdate(name, rank, 1.0, effective, None)
+
+
+def save(folder: Path, factors: dict[str, tuple[torch.Tensor, torch.Tensor]], **config: object) -> Path:
+    weights = {}
+    for name, (factor_a, factor_b) in factors.items():
+        weights[f"base_model.model.{name}.lora_A.weight"] = factor_a
+        weights[f"base_model.model.{name}.lora_B.weight"] = factor_b
+    save_file(weights, folder / "adapter_model.safetensors")
+    settings = {"r": 2, "lora_alpha": 4, "use_rslora": False, "alpha_pattern": {}, **config}
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def test_singular_values_are_those_of_the_product() -> None:
+    generator = torch.Generator().manual_seed(0)
+    factor_a, factor_b = torch.randn(3, 20, generator=generator), torch.randn(11, 3, generator=generator)
+    expected = torch.linalg.svdvals((factor_b @ factor_a).double())[:3]
+    torch.testing.assert_close(singular_values(factor_a, factor_b), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_rank_above_the_width_of_a_layer_is_no_obstacle() -> None:
+    assert len(singular_values(torch.ones(8, 4), torch.ones(6, 8))) >= 4
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([2.0, 2.0, 2.0, 2.0], 4.0),
+        ([5.0, 0.0, 0.0], 1.0),
+        # 0.75 and 0.25: exp(-0.75 ln 0.75 - 0.25 ln 0.25) = exp(0.562335)
+        ([3.0, 1.0], 1.754765),
+        ([0.0, 0.0], 0.0),
+    ],
+)
+def test_effective_rank_is_the_exponential_of_the_entropy(values: list[float], expected: float) -> None:
+    assert effective_rank(torch.tensor(values, dtype=torch.float64)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_saved_adapter_is_measured_with_its_scaling(tmp_path: Path) -> None:
+    # B A = diag(3, 4) in the corner of a 3 x 3 matrix; alpha / r = 4 / 2.
+    factor_a = torch.tensor([[3.0, 0, 0], [0, 4.0, 0]])
+    factor_b = torch.tensor([[1.0, 0], [0, 1.0], [0, 0]])
+    name = LAYER.format(10, "q_proj")
+    second = LAYER.format(9, "q_proj")
+    folder = save(tmp_path, {name: (factor_a, factor_b), second: (factor_a.clone(), 0 * factor_b)})
+    first, last = measure_adapter(folder, rank=2, gradient_rms={name: 0.5})
+    assert (first.name, last.name) == (second, name)
+    assert last.norm == pytest.approx(2 * 5.0)
+    assert last.effective_rank == pytest.approx(
+        math.exp(-(3 / 7) * math.log(3 / 7) - (4 / 7) * math.log(4 / 7))
+    )
+    assert (last.gradient_rms, first.gradient_rms, first.norm, first.effective_rank) == (0.5, None, 0, 0)
+    assert group_by_kind([first, last]) == {"q_proj": [first, last]}
+
+
+def test_alpha_patterns_and_rslora_scale_as_peft_does(tmp_path: Path) -> None:
+    factors = {LAYER.format(0, "q_proj"): (torch.eye(2), torch.eye(2))}
+    folder = save(tmp_path, factors, alpha_pattern={r"layers\.0\.self_attn\.q_proj": 8}, use_rslora=True)
+    (measured,) = measure_adapter(folder, rank=2)
+    # 8 / sqrt(2) on each of two singular values of 1.
+    assert measured.norm == pytest.approx(8 / math.sqrt(2) * math.sqrt(2))
+
+
+def test_an_adapter_of_a_changed_base_shows_the_rank_that_was_asked_for(tmp_path: Path) -> None:
+    factors = {LAYER.format(0, "q_proj"): (torch.eye(4), torch.eye(4))}
+    (measured,) = measure_adapter(save(tmp_path, factors, r=4), rank=2)
+    assert measured.rank == 2
+
+
+def test_gradient_scale_is_the_corrected_second_moment() -> None:
+    name = "base_model.model." + LAYER.format(0, "q_proj")
+    moments = {
+        f"{name}.lora_A.default.weight": torch.full((2, 3), 0.04 * (1 - 0.9**5)),
+        f"{name}.lora_B.default.weight": torch.full((3, 2), 0.16 * (1 - 0.9**5)),
+        "base_model.model.lm_head.weight": torch.ones(2),
+    }
+    # Mean of 0.04 and 0.16 is 0.1.
+    scales = gradient_scales(moments, beta=0.9, step=5)
+    assert scales == {LAYER.format(0, "q_proj"): pytest.approx(math.sqrt(0.1))}
+
+
+def test_ranks_are_suggested_above_what_is_used() -> None:
+    used = {"a": 1.5, "b": 3.5, "c": 7.5, "d": 0.0}
+    suggested = suggest_ranks([update(name, 8, effective) for name, effective in used.items()])
+    # 1.5 x 1.25 -> 2; 3.5 x 1.25 = 4.4 -> 8; 7.5 is above 0.9 x 8 -> 16; no update -> 1
+    assert suggested == {"a": 2, "b": 8, "c": 16, "d": 1}
+
+
+def test_a_pattern_gives_each_layer_its_rank_when_peft_reads_it() -> None:
+    suggested = {
+        LAYER.format(layer, kind): 4 if kind == "q_proj" and layer in (1, 11) else 16 if layer == 2 else 8
+        for layer in range(12)
+        for kind in ("q_proj", "k_proj")
+    }
+    common, pattern = to_pattern(suggested)
+    assert common == 8
+    assert len(pattern) == 3
+    for name, rank in suggested.items():
+        assert pattern.get(get_pattern_key(list(pattern), name), common) == rank
+
+
+def test_the_suggestion_can_be_pasted_as_config() -> None:
+    text = pattern_yaml(
+        {LAYER.format(0, "q_proj"): 4, LAYER.format(1, "q_proj"): 8, LAYER.format(2, "q_proj"): 8}
+    )
+    assert yaml.safe_load(text) == {
+        "lora": {
+            "r": 8,
+            "alpha": 16.0,
+            "rank_pattern": {r"layers\.0\.self_attn\.q_proj": 4},
+            "alpha_pattern": {r"layers\.0\.self_attn\.q_proj": 8.0},
+        }
+    }

@@ -1,0 +1,211 @@
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import Gemma2Config, GPT2Config, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from loralab.config.model import LoraConfig, ModelConfig, QuantConfig
+from loralab.data.collate import MicroBatch
+from loralab.errors import ConfigError
+from loralab.model import memory
+from loralab.model.layer_samples import LayerSample
+from loralab.model.load import skeleton
+from loralab.model.lora import attach_adapter, trainable
+from loralab.model.memory import OPTIMIZER_BYTES, PARTS, MemoryRequest, estimate_memory
+from loralab.model.tracing import StorageLog, peaks
+from loralab.modules.sft import token_losses
+from loralab.optim.master import MasterWeights
+
+TINY = LlamaConfig(
+    vocab_size=100, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
+    num_key_value_heads=1, tie_word_embeddings=False,
+)  # fmt: skip
+"""A layer: q and o 64 x 64, k and v 32 x 64, gate, up and down 128 x 64: 36,864 weights, 512 outputs."""
+LINEAR, LAYERS, MODULES = 36_864, 2, 7
+REQUEST = MemoryRequest(
+    QuantConfig("none"), LoraConfig(r=4, targets="all_linear"), torch.bfloat16, rows=2, width=32,
+    num_supervised=20, checkpointing=False,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tiny() -> PreTrainedModel:
+    return skeleton(ModelConfig(), TINY)
+
+
+def parts_of(model: PreTrainedModel, device_type: str = "cpu", **changes: object) -> dict[str, int]:
+    return estimate_memory(model, replace(REQUEST, **changes), device_type).parts
+
+
+@pytest.mark.parametrize(
+    ("quant", "each_layer"),
+    [
+        # Half a byte each, a byte for each block of 64, and for each module one block of blocks, its mean,
+        # its 256 values and the 16 values of four bits.
+        (QuantConfig("nf4", True), LINEAR // 2 + LINEAR // 64 + MODULES * (4 + 4 + 1024 + 64)),
+        (QuantConfig("fp4", False), LINEAR // 2 + 4 * LINEAR // 64 + MODULES * 64),
+        (QuantConfig("int8"), LINEAR + 4 * 512),
+    ],
+    ids=["nf4", "fp4", "int8"],
+)
+def test_quantized_weights_take_what_bitsandbytes_stores(tiny, quant, each_layer):
+    assert parts_of(tiny, quant=quant)["quantized weights"] == LAYERS * each_layer
+
+
+def test_nf4_takes_4_127_bits_for_each_weight_of_a_large_layer():
+    wide = LlamaConfig(
+        **{**TINY.to_dict(), "hidden_size": 4096, "intermediate_size": 4096, "num_hidden_layers": 1}
+    )
+    model = skeleton(ModelConfig(), wide)
+    num_linear = sum(p.numel() for name, p in model.named_parameters() if "proj" in name)
+    stored = parts_of(model, quant=QuantConfig("nf4"), rows=1)["quantized weights"]
+    assert 8 * stored / num_linear == pytest.approx(4.127, abs=2e-3)
+
+
+def test_what_is_not_quantized_takes_the_compute_dtype(tiny):
+    others = 2 * 100 * 64 + 5 * 64  # embedding, head, five norms
+    buffers = sum(buffer.numel() for buffer in tiny.buffers())
+    assert parts_of(tiny, quant=QuantConfig("nf4"))["unquantized weights"] == 2 * (others + buffers)
+    whole = 2 * (others + LAYERS * LINEAR + buffers)
+    assert parts_of(tiny)["unquantized weights"] == whole
+    skipping = QuantConfig("nf4", skip_modules=["down_proj"])
+    more = parts_of(tiny, quant=skipping)["unquantized weights"]
+    assert more == 2 * (others + LAYERS * 128 * 64 + buffers)
+
+
+def test_an_adapter_takes_a_narrow_copy_a_master_and_two_moments(tiny):
+    # r x (inputs + outputs): q and o 128, k and v 96, the others 192.
+    num_adapter = LAYERS * 4 * (2 * 128 + 2 * 96 + 3 * 192)
+    parts = parts_of(tiny)
+    assert parts["adapters"] == num_adapter * (2 + 4)
+    assert parts["optimizer"] == num_adapter * 8
+    assert estimate_memory(tiny, REQUEST, "cpu").num_trainable == num_adapter
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_estimate_is_what_a_real_step_takes(tiny, dtype, checkpointing):
+    real = LlamaForCausalLM(TINY).to(dtype)
+    if checkpointing:
+        real.activation_checkpointing_enable()
+    model = attach_adapter(real, REQUEST.lora, seed=0).train()
+    masters = MasterWeights(trainable(model), dtype)
+    ids = torch.randint(0, 100, (2, 32))
+    labels = torch.full_like(ids, -100)
+    labels[:, -10:] = 1
+    mask = torch.ones_like(ids)
+    mask[0, -1] = 0
+    with StorageLog() as log:
+        losses = token_losses(model, MicroBatch(ids, mask, labels)).losses
+        losses.sum().backward()
+        losses = None
+    assert masters.parameters()[0].grad is not None
+    taken = max(parts.total() for parts in peaks(log.events, lambda number: "all").values())
+    estimated = parts_of(tiny, dtype=dtype, checkpointing=checkpointing)
+    moving = sum(estimated[part] for part in ("gradients", "activations", "logits", "workspace"))
+    assert moving == pytest.approx(taken, rel=0.02)
+
+
+@pytest.mark.parametrize("device_type", ["cpu", "cuda"])
+@pytest.mark.parametrize("changes", [{"rows": 4}, {"width": 64}, {"lora": LoraConfig(r=8)}], ids=str)
+def test_more_at_once_takes_more(tiny, changes, device_type):
+    before = estimate_memory(tiny, REQUEST, device_type).peak
+    assert estimate_memory(tiny, replace(REQUEST, **changes), device_type).peak > before
+
+
+@pytest.mark.parametrize("quant", ["none", "nf4", "int8"])
+def test_checkpointing_keeps_fewer_activations(tiny, quant):
+    kept = parts_of(tiny, quant=QuantConfig(quant))["activations"]
+    assert parts_of(tiny, quant=QuantConfig(quant), checkpointing=True)["activations"] < kept / 2
+
+
+def test_eager_attention_keeps_its_scores(tiny):
+    eager = copy.deepcopy(tiny)
+    eager.set_attn_implementation("eager")
+    kept, fused = parts_of(eager, width=256)["activations"], parts_of(tiny, width=256)["activations"]
+    scores = LAYERS * 2 * 2 * 256 * 256 * 2  # layers, rows, heads, in two bytes
+    assert kept - fused > scores
+
+
+def test_packed_rows_need_no_mask_and_take_less_than_padded_ones(tiny):
+    packed = parts_of(tiny, width=256, documents=(100, 156, 200, 56))["activations"]
+    assert packed < parts_of(tiny, width=256)["activations"]
+
+
+def test_later_micro_batches_find_all_gradients_in_place(tiny):
+    num_adapter = estimate_memory(tiny, REQUEST, "cpu").num_trainable
+    assert parts_of(tiny)["gradients"] < 4 * num_adapter
+    assert parts_of(tiny, accumulation=2)["gradients"] == 4 * num_adapter
+
+
+def test_logits_grow_with_the_chunk_and_no_further():
+    model = skeleton(ModelConfig(), LlamaConfig(**{**TINY.to_dict(), "vocab_size": 4000}))
+    few, many = (parts_of(model, num_supervised=number)["logits"] for number in (20, 40))
+    assert many - few >= 2 * 20 * 4000 * 4  # at least the log likelihoods and their gradient
+    large = {"rows": 8, "width": 512}
+    chunked = [parts_of(model, num_supervised=number, **large)["logits"] for number in (1024, 2048)]
+    assert chunked[1] - chunked[0] < 512 * 4000 * 4
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(
+    "config",
+    [
+        LlamaConfig(**{**TINY.to_dict(), "num_hidden_layers": 6}),
+        Gemma2Config(
+            vocab_size=100, hidden_size=64, intermediate_size=128, num_hidden_layers=12, num_attention_heads=2,
+            num_key_value_heads=1, head_dim=32, sliding_window=16,
+        ),
+    ],
+    ids=["llama", "gemma2"],
+)  # fmt: skip
+def test_a_few_layers_tell_as_much_as_all(config, checkpointing, monkeypatch):
+    model = skeleton(ModelConfig(), config)
+    few = parts_of(model, checkpointing=checkpointing)
+    monkeypatch.setattr(memory, "sample_layers", lambda kinds: [LayerSample(tuple(range(len(kinds))), 0)])
+    assert few == parts_of(model, checkpointing=checkpointing)
+
+
+def test_a_model_of_70b_is_answered_without_weights():
+    config = LlamaConfig(
+        vocab_size=128_256, hidden_size=8192, intermediate_size=28_672, num_hidden_layers=80,
+        num_attention_heads=64, num_key_value_heads=8,
+    )  # fmt: skip
+    model = skeleton(ModelConfig(), config)
+    request = replace(REQUEST, quant=QuantConfig("nf4"), lora=LoraConfig(targets=["q_proj", "v_proj"]))
+    estimate = estimate_memory(model, request, "cuda")
+    # A layer: q and o 8192^2, k and v 8192 x 1024, gate, up and down 8192 x 28672: 855,638,016 weights.
+    assert estimate.parts["quantized weights"] == pytest.approx(80 * 855_638_016 * 4.127 / 8, rel=1e-3)
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+
+
+def test_models_without_linear_layers_of_that_name_work_too():
+    config = GPT2Config(vocab_size=100, n_positions=64, n_embd=64, n_layer=3, n_head=2)
+    model = skeleton(ModelConfig(), config)
+    parts = parts_of(model, quant=QuantConfig("nf4"))
+    assert tuple(parts) == PARTS
+    assert parts["quantized weights"] > 3 * 12 * 64 * 64 // 2
+    assert parts["activations"] > 0
+
+
+def test_a_target_that_the_model_does_not_have_is_refused(tiny):
+    with pytest.raises(ConfigError, match="q_prj"):
+        estimate_memory(tiny, replace(REQUEST, lora=LoraConfig(targets=["q_prj"])), "cpu")
+
+
+def test_the_model_is_left_as_it_was(tiny):
+    before = [(name, parameter.shape) for name, parameter in tiny.named_parameters()]
+    estimate_memory(tiny, replace(REQUEST, quant=QuantConfig("nf4")), "cpu")
+    assert [(name, parameter.shape) for name, parameter in tiny.named_parameters()] == before
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "expected"),
+    [
+        ("adamw", 8 * 8192), ("adamw_8bit", 2 * 8192 + 2 * 4 * 32), ("adafactor", 4 * (64 + 128)),
+        ("lion", 4 * 8192), ("sgd", 0), ("sgd_momentum", 4 * 8192),
+    ],
+)  # fmt: skip
+def test_the_state_of_an_optimizer_is_as_by_hand(optimizer, expected):
+    assert OPTIMIZER_BYTES[optimizer](torch.Size((64, 128))) == expected
