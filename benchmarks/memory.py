@@ -78,7 +78,8 @@ def measure(quant: str, checkpointing: bool, rows: int) -> dict[str, Any]:
     from loralab.model.hardware import resolve_dtype
     from loralab.model.load import load_base, load_config, quiet_libraries, skeleton
     from loralab.model.lora import attach_adapter, trainable
-    from loralab.model.memory import MemoryRequest, estimate_memory
+    from loralab.model.memory import estimate_memory
+    from loralab.model.memory_request import MemoryRequest
     from loralab.optim.build import build_optimizer
     from loralab.optim.master import MasterWeights
     from loralab.runs.allocator import return_large_blocks

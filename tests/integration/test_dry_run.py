@@ -17,11 +17,13 @@ from loralab.data.records import Conversation, Message
 from loralab.errors import ConfigError
 from loralab.runs.folder import RunFolder
 from loralab.training import dry_run
-from loralab.training.dry_run import MicroShape, largest_micro_batch, sample_shapes, step_shapes
+from loralab.training.dry_run import MicroShape, sample_shapes, step_shapes
+from loralab.training.memory_plan import largest_batch
 
 LENGTHS = [5, 40, 17, 3, 30, 22, 9, 16, 33, 12, 7]
 LAYOUTS = {"examples": {}, "packed": {"pack_length": 48}, "grouped": {"batch_tokens": 64}}
 BATCH_SIZE = 2
+SIZE = MicroBatchSize(rows=BATCH_SIZE)
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def test_a_dry_run_writes_what_is_known_before_training_and_nothing_else(plan_ti
     assert sorted(path.name for path in run.path.iterdir()) == [
         "config.yaml", "data.json", "manifest.json", "overrides.yaml", "plan.html"
     ]  # fmt: skip
-    assert json.loads(run.data_path.read_text())["ledgers"]["test"]["rows"] == 8
+    assert json.loads(run.data_path.read_text())["splits"]["test"]["rows"] == 8
     assert json.loads(run.manifest_path.read_text())["data"][0]["sha256"]
 
 
@@ -95,21 +97,17 @@ def test_planned_shapes_are_those_of_the_batches(kind):
     layout, plan = layout_and_plan(kind)
     row = Conversation((Message("user", "a"), Message("assistant", "b")))
     examples = [Example([1] * length, [IGNORE_INDEX] + [1] * (length - 1), row) for length in LENGTHS]
-    dataset = StepDataset(examples, plan, layout, MicroBatchSize(rows=BATCH_SIZE), 0)
+    dataset = StepDataset(examples, plan, layout, SIZE, 0)
     for step in range(plan.total_steps):
         batches = dataset[step].micro_batches
         real = [(*batch.input_ids.shape, int(batch.attention_mask.sum())) for batch in batches]
-        assert Counter(step_shapes(layout, plan, step, BATCH_SIZE)) == Counter(MicroShape(*s) for s in real)
+        assert Counter(step_shapes(layout, plan, step, SIZE)) == Counter(MicroShape(*s) for s in real)
 
 
 @pytest.mark.parametrize("kind", LAYOUTS)
-def test_no_micro_batch_is_larger_than_the_largest(kind):
+@pytest.mark.parametrize("size", [SIZE, MicroBatchSize(tokens=144)])
+def test_no_micro_batch_is_larger_than_the_largest(kind, size):
     layout, plan = layout_and_plan(kind)
-    largest = largest_micro_batch(layout, BATCH_SIZE)
-    assert max(shape.tokens for shape in sample_shapes(layout, plan, BATCH_SIZE)) <= largest.tokens
-
-
-def test_the_largest_micro_batch_is_as_by_hand():
-    assert largest_micro_batch(layout_and_plan("examples")[0], BATCH_SIZE).tokens == 2 * 48  # 40, padded
-    assert largest_micro_batch(layout_and_plan("packed")[0], BATCH_SIZE).tokens == 2 * 48
-    assert largest_micro_batch(layout_and_plan("grouped")[0], BATCH_SIZE).tokens == 64  # 4 x 16
+    largest = largest_batch(layout, np.array(LENGTHS) - 1, size)
+    tokens = [shape.tokens for shape in sample_shapes(layout, plan, size)]
+    assert max(tokens) <= largest.rows * largest.width

@@ -29,6 +29,9 @@ FILES = {
     "report.html",
     "checkpoints",
     "adapter",
+    "adapter.json",
+    "memory.json",
+    "quantization.json",
 }
 SUMMARY_KEYS = {
     "run_id",

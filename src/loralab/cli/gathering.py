@@ -18,7 +18,7 @@ from loralab.data.dedup import ExactDuplicates
 from loralab.data.formats.columns import rename_columns
 from loralab.data.formats.detection import NUM_PROBED_ROWS, explain_detection
 from loralab.data.formats.registry import FORMATS, Format
-from loralab.data.intake import INVALID, UNREADABLE, Intake, RawRow
+from loralab.data.intake import INVALID, UNREADABLE, Intake, IntakeResult, RawRow
 from loralab.data.opening import PREFERENCE_FORMS, open_source
 from loralab.data.records import Record
 from loralab.data.serialization import record_from_json
@@ -74,8 +74,21 @@ class SourceAccount:
     """Rows read, and the ones left out by each check."""
     private: Counter[str] = field(default_factory=Counter)
     """Findings of personal data by kind."""
+    private_rows: int = 0
+    """Rows with any finding."""
+    private_examples: dict[str, list[RemovedRow]] = field(default_factory=dict)
+    """The first rows with findings of each kind; what is quoted of them is masked."""
     fields: dict[str, FieldCount] = field(default_factory=dict)
     """The fields of the raw rows."""
+
+    def add(self, result: IntakeResult) -> None:
+        """Adds what became of a chunk of rows."""
+        self.tally.add(result.tally)
+        self.private.update(result.private)
+        self.private_rows += result.private_rows
+        for kind, rows in result.private_examples.items():
+            ours = self.private_examples.get(kind, [])
+            self.private_examples[kind] = [*ours, *rows][:SHOWN_EXAMPLES]
 
 
 @dataclass
@@ -192,8 +205,7 @@ def gather(opened: Sequence[Opened], config: DataConfig, folder: Path, must_answ
         account = accounts[number]
         rows = _watch(each.rows, account.fields)
         for result in work_through(make_intake(each, config, must_answer), rows, config.num_workers):
-            account.tally.add(result.tally)
-            account.private.update(result.private)
+            account.add(result)
             for row in result.kept:
                 first = duplicates.add(row.key) if config.dedup.exact else None
                 if first is not None:

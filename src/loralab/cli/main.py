@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from loralab.cli.data import app as data_app
 from loralab.cli.model import app as model_app
+from loralab.cli.plan import plan
 from loralab.errors import LoralabError
 
 EXIT_BROKEN_PIPE, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(model_app, name="model")
+app.command()(plan)
 
 
 def main() -> None:

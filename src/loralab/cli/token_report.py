@@ -8,7 +8,7 @@ from rich.rule import Rule
 from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
-from loralab.cli.gathering import Gathered, Opened
+from loralab.cli.gathering import Gathered, Opened, SourceAccount
 from loralab.cli.profile import spread
 from loralab.cli.tables import cells, make_table, print_removed, say, show_table, spread_cells, visible
 from loralab.cli.tokens import TokenAccount, count_tokens
@@ -128,10 +128,7 @@ def _facts(inspected: Inspected, counted: TokenAccount, tokenizer: PreTrainedTok
     return DataFacts(
         title=", ".join(names),
         report=DataReport(
-            [
-                SourceReport(each.source.name, "train", each.form_name, account.tally, dict(account.private))
-                for each, account in zip(opened, gathered.accounts, strict=True)
-            ],
+            [_source_report(each, account) for each, account in zip(opened, gathered.accounts, strict=True)],
             {"train": Tally(counted.rows, counted.tally.removed)},
             {"train": counted.ledger},
         ),
@@ -142,4 +139,19 @@ def _facts(inspected: Inspected, counted: TokenAccount, tokenizer: PreTrainedTok
         bos_token=str(tokenizer.bos_token or ""),
         chat_template=str(tokenizer.chat_template),
         config_text="",
+        privacy=config.privacy.action,
+        contamination="none",  # nothing is held out here
+    )
+
+
+def _source_report(opened: Opened, account: SourceAccount) -> SourceReport:
+    return SourceReport(
+        opened.source.name,
+        "train",
+        opened.form_name,
+        account.tally,
+        dict(account.private),
+        account.private_rows,
+        account.private_examples,
+        opened.reason.removeprefix(f"{opened.form_name}: "),
     )

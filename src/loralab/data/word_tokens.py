@@ -25,6 +25,11 @@ _SPLITS = tuple(
 # Everything up to the next white space, where a character beyond ASCII is among it: which classes such
 # characters belong to is left to the tokenizer.
 _BEYOND_ASCII = r"(?: |(?<!\S))[^\s\x80-\U0010ffff]*[\x80-\U0010ffff]\S*"
+_ANY_WORDS = {
+    _GPT2: _BEYOND_ASCII,
+    # White space in front of a number stays whole, and numbers are such a class.
+    _DIGITS: _BEYOND_ASCII.replace("(?: ", r"(?:\s\s+| "),
+}
 _WIDE_SPACE = re.compile("[\x85\xa0\u1680\u180e\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
 _PROBE_CHARS = " \n\ts5'."
 
@@ -53,8 +58,8 @@ class WordTokens:
         as_ascii = as_ascii.replace(r"\p{L}", "[a-zA-Z]").replace(r"\p{N}", "[0-9]")
         self._ascii_word = re.compile(as_ascii, re.ASCII)
         # In the other expressions a word may begin or end with white space of the text around it.
-        takes_any = pattern in (_GPT2, _DIGITS) and not has_normalizer
-        self._any_word = re.compile(f"{_BEYOND_ASCII}|{as_ascii}", re.ASCII) if takes_any else None
+        beyond = None if has_normalizer else _ANY_WORDS.get(pattern or "")
+        self._any_word = None if beyond is None else re.compile(f"{beyond}|{as_ascii}", re.ASCII)
         self._is_known = pattern is not None and _is_plain(backend) and self._agrees()
 
     def __reduce__(self) -> tuple[type["WordTokens"], tuple[Tokenizer]]:
@@ -108,8 +113,11 @@ class WordTokens:
         probe = "".join(map("".join, product(_PROBE_CHARS, repeat=3))) + "a".join(map(chr, range(128)))
         if self._ends(self._ascii_word, probe) != self._own_ends(probe):
             return False
-        accented = probe.replace("s", "é")
-        return self._any_word is None or self._ends(self._any_word, accented) <= self._own_ends(accented)
+        any_word = self._any_word
+        if any_word is None:
+            return True
+        others = (probe.replace("s", letter) for letter in "é²")
+        return all(self._ends(any_word, other) <= self._own_ends(other) for other in others)
 
     def _own_ends(self, text: str) -> set[int]:
         return {end for _, (_, end) in self._backend.pre_tokenizer.pre_tokenize_str(text)}

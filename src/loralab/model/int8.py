@@ -47,7 +47,7 @@ class Int8Linear(Linear8bitLt):
         """
         weight: Any = self.weight
         state: Any = self.state
-        if weight.CB is not None:
+        if weight.SCB is not None:
             state.SCB, weight.CB, weight.SCB = weight.SCB, None, None
             state.CB = None
         if state.CB is None or state.CB.device != weight.device:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -58,7 +58,7 @@ def only_layers(model: PreTrainedModel, chosen: list[int]) -> Iterator[nn.Module
         if types is not None:
             config.layer_types = [types[number] for number in chosen]
         for part, number in numbered:
-            part.layer_idx = places.get(number, number)
+            part.layer_idx = places.get(cast(int, number), number)
         yield layers
     finally:
         layers._modules, config.num_hidden_layers = modules, count

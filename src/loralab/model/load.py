@@ -115,16 +115,23 @@ def skeleton(config: ModelConfig, model_config: PreTrainedConfig) -> PreTrainedM
     return model
 
 
-def check_length(model_config: PreTrainedConfig, max_length: int) -> None:
+def check_length(model_config: PreTrainedConfig, max_length: int, virtual_tokens: int = 0) -> None:
     """Refuses examples longer than the model's positions.
+
+    Args:
+        model_config: The architecture.
+        max_length: `data.max_length`.
+        virtual_tokens: Learned tokens that stand before each example.
 
     Raises:
         ConfigError: `data.max_length` is more than the model allows.
     """
     longest = getattr(model_config.get_text_config(), "max_position_embeddings", None)
-    if longest is not None and max_length > longest:
+    if longest is not None and max_length + virtual_tokens > longest:
+        ahead = f" with {virtual_tokens} virtual tokens" if virtual_tokens else ""
         raise ConfigError(
-            f"data.max_length={max_length} is longer than the model allows: use {longest} or less."
+            f"data.max_length={max_length}{ahead} is longer than the model allows: use "
+            f"{longest - virtual_tokens} or less."
         )
 
 

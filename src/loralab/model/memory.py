@@ -9,7 +9,7 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
@@ -20,9 +20,12 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import PreTrainedModel
 
+from loralab.config.method_rules import VIRTUAL_TOKENS
 from loralab.config.model import LoraConfig, QuantConfig
 from loralab.data.collate import MicroBatch
 from loralab.losses.sft import token_nll
+from loralab.model.adapters.context import AdapterContext
+from loralab.model.adapters.prompts import cache_shape
 from loralab.model.attention import enable_document_attention
 from loralab.model.head import hidden_states, projection
 from loralab.model.layer_samples import (
@@ -34,86 +37,27 @@ from loralab.model.layer_samples import (
     sample_layers,
 )
 from loralab.model.lora import attach_adapter, causal_lm, trainable
+from loralab.model.memory_request import (
+    ACTIVATIONS,
+    ADAPTERS,
+    GRADIENTS,
+    LOGITS,
+    OPTIMIZER,
+    PARTS,
+    QUANTIZED,
+    UNQUANTIZED,
+    WORKSPACE,
+    MemoryEstimate,
+    MemoryRequest,
+)
 from loralab.model.shadow import HIDDEN, fill_with_fakes, gpu_kernels, quantize_shadow, stored_bytes
 from loralab.model.tracing import StorageLog, peaks
 from loralab.optim.master import MasterWeights
+from loralab.optim.state_size import FLOAT32_BYTES, OPTIMIZER_BYTES
 
-FLOAT32_BYTES = 4
-BLOCK_8BIT, SMALLEST_8BIT = 256, 4096
-"""Values that share a constant in 8-bit optimizers, and the fewest of a tensor that is kept in 8 bits
-(arXiv:2110.02861, section 2)."""
-
-QUANTIZED, UNQUANTIZED, ADAPTERS = "quantized weights", "unquantized weights", "adapters"
-GRADIENTS, OPTIMIZER, ACTIVATIONS = "gradients", "optimizer", "activations"
-LOGITS, WORKSPACE = "logits", "workspace"
-PARTS = (QUANTIZED, UNQUANTIZED, ADAPTERS, GRADIENTS, OPTIMIZER, ACTIVATIONS, LOGITS, WORKSPACE)
-
+MANY_STEPS = 1000
+"""Steps of a run that is only estimated: enough for methods that plan over them."""
 FORWARD, HEAD, LAST_NORM, UPDATE = "forward", "head", "backward of the last norm", "update"
-
-
-@dataclass(frozen=True)
-class MemoryRequest:
-    """What a run would do at once."""
-
-    quant: QuantConfig
-    """How the base is stored."""
-    lora: LoraConfig
-    """The adapter."""
-    dtype: torch.dtype
-    """Compute dtype."""
-    rows: int
-    """Rows of the largest micro-batch."""
-    width: int
-    """Tokens of a row, padding included."""
-    num_supervised: int
-    """Positions of that micro-batch whose logits are computed."""
-    checkpointing: bool
-    """Whether activations are recomputed in the backward pass."""
-    optimizer: str = "adamw"
-    """A name in `OPTIMIZER_BYTES`."""
-    documents: tuple[int, ...] | None = None
-    """Lengths of the documents of packed rows laid end to end, which they fill; None for padded rows."""
-    accumulation: int = 1
-    """Micro-batches of a step; from the second on, all gradients are there from the start."""
-
-
-@dataclass(frozen=True)
-class MemoryEstimate:
-    """The most memory that training takes at once."""
-
-    parts: dict[str, int]
-    """Bytes of each of `PARTS` at that moment."""
-    num_trainable: int = 0
-    """Parameters that train."""
-
-    @property
-    def peak(self) -> int:
-        """Bytes in all."""
-        return sum(self.parts.values())
-
-
-def _adamw_8bit(shape: torch.Size) -> int:
-    numbers = shape.numel()
-    if numbers < SMALLEST_8BIT:
-        return 2 * FLOAT32_BYTES * numbers
-    return 2 * (numbers + FLOAT32_BYTES * -(-numbers // BLOCK_8BIT))
-
-
-def _adafactor(shape: torch.Size) -> int:
-    return FLOAT32_BYTES * (shape.numel() if len(shape) == 1 else shape.numel() // shape[-1] + shape[-1])
-
-
-OPTIMIZER_BYTES: dict[str, Callable[[torch.Size], int]] = {
-    "adamw": lambda shape: 2 * FLOAT32_BYTES * shape.numel(),
-    "adamw_8bit": _adamw_8bit,
-    "adafactor": _adafactor,
-    "lion": lambda shape: FLOAT32_BYTES * shape.numel(),
-    "sgd": lambda shape: 0,
-    "sgd_momentum": lambda shape: FLOAT32_BYTES * shape.numel(),
-}
-"""From the shape of a parameter to the bytes of an optimizer's state: two moments in float32 (AdamW,
-arXiv:1711.05101), or in 8 bits (arXiv:2110.02861), one row and one column of the second (Adafactor,
-arXiv:1804.04235), one moment (Lion, arXiv:2302.06675)."""
 
 
 def estimate_memory(model: PreTrainedModel, request: MemoryRequest, device_type: str) -> MemoryEstimate:
@@ -127,6 +71,10 @@ def estimate_memory(model: PreTrainedModel, request: MemoryRequest, device_type:
     Raises:
         ConfigError: The adapter does not fit the model.
     """
+    if request.lora.method in VIRTUAL_TOKENS:
+        return _with_virtual_tokens(model, request, device_type)
+    if request.lora.dora and request.quant.name != "none":
+        return _with_magnitudes(model, request, device_type)
     adapted = build_shadow(model, request)
     static = static_parts(adapted, request)
     num_trainable = sum(parameter.numel() for parameter in trainable(adapted).values())
@@ -136,6 +84,42 @@ def estimate_memory(model: PreTrainedModel, request: MemoryRequest, device_type:
         stages = {name: Counter({**parts, GRADIENTS: grads}) for name, parts in stages.items()}
     highest = max(stages.values(), key=Counter.total)
     return MemoryEstimate({part: static.get(part, 0) + highest[part] for part in PARTS}, num_trainable)
+
+
+def _with_virtual_tokens(model: PreTrainedModel, request: MemoryRequest, device_type: str) -> MemoryEstimate:
+    """Estimates methods that learn tokens before the text by IA3 on longer rows.
+
+    IA3 sends gradients through every layer too, and keeps little besides.
+    """
+    lora = request.lora
+    longer = replace(request, lora=LoraConfig(method="ia3"), width=request.width + lora.virtual_tokens)
+    estimate = estimate_memory(model, longer, device_type)
+    text = model.config.get_text_config()
+    hidden = int(text.hidden_size)
+    trained = lora.virtual_tokens * hidden
+    if lora.method == "prefix":
+        shape = cache_shape(model)
+        trained = 2 * lora.virtual_tokens * shape.num_layers * shape.num_heads * shape.head_dim
+    elif lora.method == "ptuning":
+        # Two hidden layers and an output, all as wide as the model (arXiv:2103.10385, section 3.2).
+        trained += 3 * (hidden * hidden + hidden)
+    own = {
+        ADAPTERS: trained * (FLOAT32_BYTES + request.dtype.itemsize),
+        GRADIENTS: trained * FLOAT32_BYTES,
+        OPTIMIZER: OPTIMIZER_BYTES[request.optimizer](torch.Size((trained, 1))),
+    }
+    return MemoryEstimate({**estimate.parts, **own}, trained)
+
+
+def _with_magnitudes(model: PreTrainedModel, request: MemoryRequest, device_type: str) -> MemoryEstimate:
+    """Estimates DoRA on a quantized base: attaching reads values of the weights.
+
+    The step is that on unquantized layers, the weights are those of the quantized base.
+    """
+    plain = estimate_memory(model, replace(request, quant=QuantConfig(name="none")), device_type)
+    bare = estimate_memory(model, replace(request, lora=replace(request.lora, dora=False)), device_type)
+    stored = {part: bare.parts[part] for part in (QUANTIZED, UNQUANTIZED)}
+    return replace(plain, parts={**plain.parts, **stored})
 
 
 def build_shadow(model: PreTrainedModel, request: MemoryRequest) -> PeftModel:
@@ -150,11 +134,15 @@ def build_shadow(model: PreTrainedModel, request: MemoryRequest) -> PeftModel:
         shadow.activation_checkpointing_enable()
     if request.documents is not None:
         enable_document_attention(shadow)
-    lora = copy.copy(request.lora)
-    # Other beginnings have values to work with, and take the same memory.
-    lora.init = "default"
+    # Other beginnings have values to work with, and tokens a tokenizer; these take the same memory.
+    lora = replace(request.lora, init="default", trainable_tokens=[], prompt_text=None)
+    context = AdapterContext(
+        added_token_ids=tuple(range(len(request.lora.trainable_tokens))),
+        total_steps=MANY_STEPS,
+        quant=request.quant.name,
+    )
     with torch.device("meta"):
-        return attach_adapter(shadow, lora, seed=0).train()
+        return attach_adapter(shadow, lora, 0, context).train()
 
 
 def static_parts(model: PeftModel, request: MemoryRequest) -> dict[str, int]:

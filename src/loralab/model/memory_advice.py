@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from itertools import cycle
 
 from loralab.errors import ConfigError
-from loralab.model.memory import MemoryEstimate, MemoryRequest
+from loralab.model.memory_request import MemoryEstimate, MemoryRequest
 
 GIB = 2**30
 SHORTEST_LENGTH = 128
@@ -83,22 +83,28 @@ def advise(request: MemoryRequest, estimate_for: EstimateFor, limit_bytes: int) 
         estimate_for: Estimates any request for the same model.
         limit_bytes: What the run may take.
     """
-    found: list[Advice] = []
+    found: list[tuple[int, int, Advice]] = []
     start = _Change(request)
-    for ladder in LADDERS:
-        for change in ladder(start):
-            advice = _if_it_fits(change, estimate_for, limit_bytes)
-            if advice is not None:
-                found.append(advice)
-                break
+    for place, ladder in enumerate(LADDERS):
+        fitting = (_if_it_fits(change, estimate_for, limit_bytes) for change in ladder(start))
+        if (advice := next(filter(None, fitting), None)) is not None:
+            found.append((place, 1, advice))
+    if not any(place < NUM_LOSSLESS for place, _, _ in found):
+        found += _together(start, estimate_for, limit_bytes)
+    ordered = sorted(found, key=lambda each: each[:2])
+    return list(dict.fromkeys(advice for _, _, advice in ordered))
+
+
+def _together(start: _Change, estimate_for: EstimateFor, limit_bytes: int) -> list[tuple[int, int, Advice]]:
+    """Uses remedy after remedy to the full until the run fits."""
     together = start
     for place, ladder in enumerate(LADDERS):
         for change in ladder(together):
             together = change
             advice = _if_it_fits(change, estimate_for, limit_bytes) if place else None
             if advice is not None:
-                return found if advice in found else [*found, advice]
-    return found
+                return [(place, len(advice.overrides), advice)]
+    return []
 
 
 def _if_it_fits(change: _Change, estimate_for: EstimateFor, limit_bytes: int) -> Advice | None:
@@ -149,6 +155,8 @@ def _smaller_adapter(change: _Change) -> Iterator[_Change]:
         yield change.to(replace(change.request, lora=smaller), {"lora.r": str(rank)}, "a smaller adapter")
 
 
+NUM_LOSSLESS = 2
+"""So many of the remedies, from the first, change nothing that is learned."""
 LADDERS: Sequence[Ladder] = (
     _smaller_micro_batches, _checkpointing, _four_bits, _shorter_rows, _smaller_adapter
 )  # fmt: skip

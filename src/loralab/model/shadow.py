@@ -45,8 +45,8 @@ def quantize_shadow(model: PreTrainedModel, quant: QuantConfig, dtype: torch.dty
     replace_with_bnb_linear(model, skipped, config)
     keep_cpu_gradients(model)
     # PEFT asks for these; loading sets them.
-    model.is_loaded_in_4bit = bool(config.load_in_4bit)
-    model.is_loaded_in_8bit = bool(config.load_in_8bit)
+    loaded: Any = model
+    loaded.is_loaded_in_4bit, loaded.is_loaded_in_8bit = config.load_in_4bit, config.load_in_8bit
 
 
 def stored_bytes(layer: Linear4bit | Linear8bitLt) -> int:
@@ -59,8 +59,8 @@ def stored_bytes(layer: Linear4bit | Linear8bitLt) -> int:
     if isinstance(layer, Linear8bitLt):
         return num_values + 4 * layer.out_features
     blocks = -(-num_values // BLOCK)
-    constants = 4 * blocks
-    if layer.weight.compress_statistics:
+    constants, weight = 4 * blocks, cast(Any, layer.weight)
+    if weight.compress_statistics:
         constants = blocks + 4 * -(-blocks // SUPERBLOCK) + 4 * SUPERCODE_SIZE + 4
     return -(-num_values // 2) + constants + 4 * CODE_SIZE
 
@@ -98,7 +98,7 @@ def gpu_kernels() -> Iterator[None]:
     """
     # A function mode would be suspended in the backward pass, and with it in recomputation.
     original = F.scaled_dot_product_attention
-    F.scaled_dot_product_attention = _gpu_attention
+    F.scaled_dot_product_attention = _gpu_attention  # type: ignore[assignment]  # the names that models use
     try:
         yield
     finally:
@@ -131,14 +131,14 @@ def _gpu_attention(
 
 def _four_bit_weight(layer: Linear4bit, dtype: torch.dtype) -> nn.Parameter:
     shape = torch.Size((layer.out_features, layer.in_features))
-    blocks = -(-shape.numel() // BLOCK)
+    blocks, given = -(-shape.numel() // BLOCK), cast(Any, layer.weight)
     state: dict[str, Any] = {"absmax": torch.empty(blocks)}
-    if layer.weight.compress_statistics:
+    if given.compress_statistics:
         code, absmax = torch.empty(SUPERCODE_SIZE), torch.empty(-(-blocks // SUPERBLOCK))
         second = QuantState(absmax, code=code, blocksize=SUPERBLOCK, dtype=torch.float32)
         state = {"absmax": torch.empty(blocks, dtype=torch.uint8), "offset": torch.empty(())}
         state["state2"] = second
-    state |= {"code": torch.empty(CODE_SIZE), "blocksize": BLOCK, "quant_type": layer.weight.quant_type}
+    state |= {"code": torch.empty(CODE_SIZE), "blocksize": BLOCK, "quant_type": given.quant_type}
     packed = torch.empty((-(-shape.numel() // 2), 1), dtype=torch.uint8)
     weight: Any = nn.Parameter(packed, requires_grad=False)
     weight.quant_state = QuantState(shape=shape, dtype=dtype, **state)

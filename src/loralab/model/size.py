@@ -1,7 +1,9 @@
 """The counts of a model that the arithmetic of a pass follows from."""
 
 from dataclasses import dataclass
+from typing import cast
 
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from loralab.model.quantize import linear_layers
@@ -29,7 +31,7 @@ class ModelSize:
 
 def measure_model(model: PreTrainedModel) -> ModelSize:
     """Counts a model, which may lie on the meta device as `load.skeleton` builds it."""
-    weights = [layer.weight for _, layer in linear_layers(model)]
+    weights = [cast(Tensor, layer.weight) for _, layer in linear_layers(model)]
     num_linear = sum(weight.numel() for weight in weights)
     largest = max(weights, key=lambda weight: weight.numel())
     text = model.config.get_text_config()

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTr
 
 from loralab.config.model import ModelConfig
 from loralab.errors import ModelError
-from loralab.model.location import loading_failed, model_location
+from loralab.model.location import check_reachable, loading_failed, model_location
 
 SPECIAL_FORM = re.compile(r"<\|.+\|>")
 """Added tokens of this form are markup, which decoding for a reader leaves out; others are text."""
@@ -113,6 +113,7 @@ def resize_for(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, confi
 def _load_own(config: ModelConfig) -> PreTrainedTokenizerBase:
     """Loads the tokenizer as it comes with the model."""
     location = model_location(config)
+    check_reachable(config, location)
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             location, revision=config.revision, trust_remote_code=config.trust_remote_code

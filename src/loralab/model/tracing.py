@@ -44,7 +44,7 @@ class StorageLog(TorchDispatchMode):
         Args:
             hidden: For operators whose kernels take memory that shows in no tensor, how much.
         """
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.stage = ""
         self.events: list[Event] = []
         self._hidden = dict(hidden or {})
@@ -110,4 +110,4 @@ def peaks(events: Sequence[Event], kind_of: Callable[[int], str]) -> dict[str, C
 
 
 def _address(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)

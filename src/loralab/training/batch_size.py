@@ -11,7 +11,7 @@ from loralab.data.collate import MicroBatch, pack_examples, pad_examples
 from loralab.data.cutting import MicroBatchSize
 from loralab.data.layout import Layout
 from loralab.errors import ConfigError
-from loralab.model.memory import OPTIMIZER
+from loralab.model.memory_request import OPTIMIZER
 from loralab.modules.base import AdapterModule
 from loralab.runs.checkpoint import random_state, restore_random_state
 from loralab.runs.memory import GIB, MemoryMeter

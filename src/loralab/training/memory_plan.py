@@ -19,8 +19,9 @@ from loralab.data.prepare import PreparedData
 from loralab.data.store import supervised_of
 from loralab.model.attention_choice import choose_attention
 from loralab.model.load import load_config, skeleton
-from loralab.model.memory import MemoryEstimate, MemoryRequest, estimate_memory
+from loralab.model.memory import estimate_memory
 from loralab.model.memory_advice import check_memory
+from loralab.model.memory_request import MemoryEstimate, MemoryRequest
 from loralab.runs.memory import GIB, rss_gib
 
 PROCESS = "libraries and data (measured)"

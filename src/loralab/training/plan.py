@@ -17,7 +17,7 @@ from loralab.model.adapters.context import AdapterContext
 from loralab.model.adapters.patterns import layer_sides
 from loralab.model.adapters.registry import METHODS
 from loralab.model.location import model_location
-from loralab.model.memory import MemoryEstimate, MemoryRequest
+from loralab.model.memory_request import MemoryEstimate, MemoryRequest
 from loralab.model.proposal import Proposal, propose_rank
 from loralab.model.tokenizer import added_token_ids
 from loralab.runs.memory import GIB

@@ -14,6 +14,7 @@ from loralab.callbacks.recorder import Recorder
 from loralab.callbacks.restore import Restore
 from loralab.data.cutting import MicroBatchSize
 from loralab.data.datamodule import DataModule
+from loralab.model.adapters.origin import base_facts, check_same_base
 from loralab.model.attention import enable_document_attention
 from loralab.model.load import load_base
 from loralab.model.lora import attach_adapter
@@ -29,6 +30,8 @@ from loralab.training.plan import TrainingPlan, adapter_context
 from loralab.training.resume import last_checkpoint
 from loralab.training.setup import Setup
 
+BASE = "base"
+"""Where the manifest keeps what tells the base from another one."""
 MICRO_BATCH_TOKENS = "micro_batch_tokens"
 """Where the manifest keeps what `trainer.batch_size=auto` found: a resumed run cuts its steps alike."""
 
@@ -93,7 +96,12 @@ def load_adapted(run: RunFolder, plan: TrainingPlan, setup: Setup, meter: Memory
     config = plan.config
     base = load_base(config.model, config.quant, setup.device, setup.dtype)
     meter.mark("loaded")
-    write_json(run.path / "quantization.json", {"layers": storage_table(base)})
+    manifest = read_json(run.manifest_path)
+    if BASE in manifest:
+        check_same_base(manifest[BASE], base)
+    else:
+        write_json(run.manifest_path, {**manifest, BASE: base_facts(base)})
+        write_json(run.path / "quantization.json", {"layers": storage_table(base)})
     if config.trainer.gradient_checkpointing:
         base.activation_checkpointing_enable()
     if plan.layout.is_packed:

@@ -31,7 +31,7 @@ STEPS = {
     ]),
 }  # fmt: skip
 TEXTS = st.text(
-    st.sampled_from("abS'tré10 \t\n\r.,<|>end日🎉\x1c\x85\xa0\u2028") | st.characters(codec="utf-8")
+    st.sampled_from("abS'tré10²٣ \t\n\r.,<|>end日🎉\x1c\x85\xa0\u2028") | st.characters(codec="utf-8")
 )
 SLOW = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
@@ -61,6 +61,21 @@ def test_ids_are_those_of_the_tokenizer(backends: dict[str, Tokenizer], name: st
             found = words.tokenize(each, ())
             assert found is not None
             assert found[0] == backends[name].encode(each, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize("text", ["a  ²", "a\n\n٣b", " \t\n½ x", "a \n5é", "a  é  5", "\n²\né"])
+@pytest.mark.parametrize("name", ["gpt2", "smollm2"])
+def test_white_space_before_a_number_beyond_ascii(
+    backends: dict[str, Tokenizer], name: str, text: str
+) -> None:
+    words = WordTokens(backends[name])
+
+    found = words.tokenize(text, ())
+
+    assert words.covers(text)
+    assert found is not None
+    assert words._ends(words._any_word, text) <= words._own_ends(text)
+    assert found[0] == backends[name].encode(text, add_special_tokens=False).ids
 
 
 @pytest.mark.parametrize("name", STEPS)

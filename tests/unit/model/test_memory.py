@@ -12,10 +12,12 @@ from loralab.model import memory
 from loralab.model.layer_samples import LayerSample
 from loralab.model.load import skeleton
 from loralab.model.lora import attach_adapter, trainable
-from loralab.model.memory import OPTIMIZER_BYTES, PARTS, MemoryRequest, estimate_memory
+from loralab.model.memory import estimate_memory
+from loralab.model.memory_request import PARTS, MemoryRequest
 from loralab.model.tracing import StorageLog, peaks
 from loralab.modules.sft import token_losses
 from loralab.optim.master import MasterWeights
+from loralab.optim.state_size import OPTIMIZER_BYTES
 
 TINY = LlamaConfig(
     vocab_size=100, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
@@ -154,8 +156,8 @@ def test_logits_grow_with_the_chunk_and_no_further():
     [
         LlamaConfig(**{**TINY.to_dict(), "num_hidden_layers": 6}),
         Gemma2Config(
-            vocab_size=100, hidden_size=64, intermediate_size=128, num_hidden_layers=12, num_attention_heads=2,
-            num_key_value_heads=1, head_dim=32, sliding_window=16,
+            vocab_size=100, hidden_size=64, intermediate_size=128, num_hidden_layers=12,
+            num_attention_heads=2, num_key_value_heads=1, head_dim=32, sliding_window=16,
         ),
     ],
     ids=["llama", "gemma2"],

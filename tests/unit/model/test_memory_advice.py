@@ -5,8 +5,8 @@ import torch
 
 from loralab.config.model import LoraConfig, QuantConfig
 from loralab.errors import ConfigError
-from loralab.model.memory import MemoryEstimate, MemoryRequest
 from loralab.model.memory_advice import Advice, advise, check_memory, resized
+from loralab.model.memory_request import MemoryEstimate, MemoryRequest
 
 WEIGHTS = {"none": 1000, "int8": 500, "nf4": 300}
 REQUEST = MemoryRequest(

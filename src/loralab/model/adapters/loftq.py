@@ -54,8 +54,8 @@ def loftq_starts(
             full = full.T
         if full.shape != stored.shape:
             raise ModelError(
-                f"lora.init=loftq: {context.base_dir} has {name} as {list(full.shape)}, not {list(stored.shape)}: "
-                "these are no full-precision weights."
+                f"lora.init=loftq: {context.base_dir} has {name} as {list(full.shape)}, not "
+                f"{list(stored.shape)}: these are no full-precision weights."
             )
         left, values, right = torch.linalg.svd(full - stored, full_matrices=False)
         rank = layer_rank(lora, name)

@@ -31,7 +31,7 @@ def vera_config(model: PreTrainedModel, lora: LoraConfig, context: AdapterContex
         modules_to_save=lora.modules_to_save or None,
         bias="vera_only" if lora.bias == "lora_only" else lora.bias,
         # Where the generator of the adapter's own weights stands: `seed` decides both.
-        projection_prng_key=int(torch.randint(2**31, ()).item()),
+        projection_prng_key=int(torch.randint(2**31, (), device="cpu").item()),
         save_projection=True,
         fan_in_fan_out=any(isinstance(model.get_submodule(name), Conv1D) for name in targets.names),
         task_type="CAUSAL_LM",

@@ -1,0 +1,166 @@
+"""What `loralab plan` prints."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from loralab.cli.planning import CONTEXT_GIB, CardPlan, ModelPlan, RunPlan
+from loralab.cli.tables import cells, make_table, plural, say, show_table
+from loralab.config.schema import TrainConfig
+from loralab.model.memory_map import RANKS
+from loralab.runs.memory import GIB
+from loralab.training.batch_size import HEADROOM
+
+NO, DASH = "no", "-"
+BILLION, MILLION = 10**9, 10**6
+
+
+def print_run(console: Console, plan: RunPlan) -> None:
+    """Prints a run, the parts of its peak, what fits on each card, and that for other ranks."""
+    for line in describe_run(plan):
+        say(console, line)
+    console.print()
+    _print_parts(console, plan)
+    _print_cards(console, plan)
+    if plan.ranks:
+        _print_ranks(console, plan)
+    say(console, footnote(plan.device_type, plan.reserved_bytes))
+
+
+def describe_run(plan: RunPlan) -> list[str]:
+    """Says in a few lines which run it is."""
+    config, request, estimate = plan.config, plan.request, plan.estimate
+    whole = plan.bare.num_parameters
+    dtype = str(request.dtype).removeprefix("torch.")
+    share = estimate.num_trainable / (whole + estimate.num_trainable)
+    rank = f" r={request.lora.r}" if plan.ranks else ""
+    step = "" if request.accumulation == 1 else f", {request.accumulation} of them a step"
+    return [
+        f"{config.model.name}: {count(whole)} parameters; {request.quant.name}; {plan.device_type} {dtype}",
+        f"{request.lora.method}{rank}: {estimate.num_trainable:,} trainable parameters ({share:.2%})",
+        f"micro-batch: {plural(request.rows, 'row')} x {request.width:,} tokens, all of them learned{step}; "
+        f"gradient checkpointing {'on' if request.checkpointing else 'off'}; {request.optimizer}",
+        *plan.bare.notes,
+    ]
+
+
+def _print_parts(console: Console, plan: RunPlan) -> None:
+    table = make_table("memory at the peak", ">GiB", ">share")
+    peak = plan.estimate.peak
+    for name, size in plan.estimate.parts.items():
+        table.add_row(*cells(name, gib(size), f"{size / peak:.0%}"))
+    table.add_section()
+    table.add_row(*cells("peak", gib(peak), "100%"))
+    show_table(console, table)
+
+
+def _print_cards(console: Console, plan: RunPlan) -> None:
+    table = make_table(
+        "memory" if plan.device_type == "cpu" else "card",
+        "this run fits",
+        ">largest micro-batch, tokens",
+        ">with checkpointing",
+    )
+    for card in plan.cards:
+        table.add_row(*cells(card_name(card.gib), _verdict(card), *map(tokens, card.largest_tokens)))
+    show_table(console, table)
+    for card in plan.cards:
+        if not card.fits:
+            _print_advice(console, card)
+
+
+def _verdict(card: CardPlan) -> str:
+    if not card.fits:
+        return f"{NO}, {gib(card.peak - card.usable_bytes)} GiB over"
+    filled = card.peak / card.usable_bytes
+    return f"{'yes' if filled <= HEADROOM else 'just'}, {filled:.0%} full"
+
+
+def _print_advice(console: Console, card: CardPlan) -> None:
+    if not card.advice:
+        say(console, f"{card_name(card.gib)}: nothing short of a smaller model would fit.")
+    else:
+        say(console, f"{card_name(card.gib)}: these would fit.")
+    for each in card.advice:
+        say(console, f"  {' '.join(each.overrides)}  ({gib(each.peak)} GiB; {each.cost})")
+    console.print()
+
+
+def _print_ranks(console: Console, plan: RunPlan) -> None:
+    say(console, "largest micro-batch with gradient checkpointing, in tokens", "bold")
+    table = make_table(">rank", ">trainable", *(f">{card_name(card.gib)}" for card in plan.cards))
+    for rank in plan.ranks:
+        sizes = map(tokens, rank.largest_tokens)
+        table.add_row(*cells(str(rank.rank), count(rank.num_trainable), *sizes))
+    show_table(console, table)
+
+
+def print_models(
+    console: Console,
+    config: TrainConfig,
+    plans: Sequence[ModelPlan],
+    cards: Sequence[float],
+    reserved_bytes: int,
+) -> None:
+    """Prints for each model and rank the smallest card and the peak.
+
+    Args:
+        console: Where to.
+        config: Everything that the runs share.
+        plans: The models, by size.
+        cards: Sizes in GiB, ascending.
+        reserved_bytes: What is taken of a card before the model loads.
+    """
+    device_type = "cpu" if config.trainer.accelerator == "cpu" else "cuda"
+    say(
+        console,
+        f"smallest card, and peak in GiB: {config.quant.name}, {config.lora.method}, 1 row x "
+        f"{config.data.max_length:,} tokens, gradient checkpointing, {config.optim.name}",
+        "bold",
+    )
+    table = make_table("model", ">size", *(f">r={rank}" for rank in RANKS))
+    for plan in plans:
+        found = [_smallest(plan, rank, cards, reserved_bytes) for rank in RANKS]
+        table.add_row(*cells(plan.name, count(plan.num_parameters) if plan.peaks else DASH, *found))
+    show_table(console, table)
+    for plan in plans:
+        if plan.fault:
+            say(console, f"{plan.name}: {plan.fault}")
+    say(console, footnote(device_type, reserved_bytes))
+
+
+def _smallest(plan: ModelPlan, rank: int, cards: Sequence[float], reserved_bytes: int) -> str:
+    if rank not in plan.peaks:
+        return DASH
+    card = plan.smallest_card(rank, cards, reserved_bytes)
+    return f"{'none' if card is None else f'{card:g}'} ({gib(plan.peaks[rank])})"
+
+
+def footnote(device_type: str, reserved_bytes: int) -> str:
+    """Says what the numbers of a plan rest on."""
+    taken = (
+        f"the CUDA context takes {CONTEXT_GIB:g} GiB of a card"
+        if device_type == "cuda"
+        else f"libraries take {gib(reserved_bytes)} GiB (measured)"
+    )
+    return f"Estimates: {taken}; a largest micro-batch fills {HEADROOM:.0%} of the rest, in whole rows."
+
+
+def tokens(number: int) -> str:
+    """Writes a budget of tokens; none is `no`."""
+    return f"{number:,}" if number else NO
+
+
+def card_name(size: float) -> str:
+    """Writes the size of a card."""
+    return f"{size:g} GiB"
+
+
+def gib(num_bytes: int) -> str:
+    """Writes bytes in GiB."""
+    return f"{num_bytes / GIB:.2f}"
+
+
+def count(number: int) -> str:
+    """Writes a number of parameters short, such as 8.03 B."""
+    return f"{number / BILLION:.2f} B" if number >= BILLION else f"{number / MILLION:.1f} M"

@@ -1,0 +1,285 @@
+"""What `loralab plan` works out: the memory of a run, and of every model, on cards of every size."""
+
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from loralab.config.model import ModelConfig, QuantConfig
+from loralab.config.schema import TrainConfig
+from loralab.errors import ConfigError, ModelError
+from loralab.model.attention_choice import FLASH, choose_attention
+from loralab.model.hardware import choose_dtype, multiplies_bf16
+from loralab.model.load import check_length, plan_config, quiet_libraries, skeleton
+from loralab.model.lora import check_adapter
+from loralab.model.memory_advice import MOST_SHOWN, Advice, advise, resized
+from loralab.model.memory_map import RANKED_METHODS, RANKS, MemoryMap
+from loralab.model.memory_request import QUANTIZED, UNQUANTIZED, MemoryEstimate, MemoryRequest
+from loralab.model.prequantized import left_out, prequantized
+from loralab.model.quantize import check_skip_modules
+from loralab.runs.memory import GIB, rss_gib
+from loralab.training.batch_size import HEADROOM
+from loralab.training.memory_plan import AUTO, AUTO_STEP_EXAMPLES, padded
+
+CARDS_GIB = (8.0, 12.0, 16.0, 24.0, 48.0, 80.0)
+"""Sizes of common cards."""
+CONTEXT_GIB = 0.5
+"""What the CUDA context takes of a card before PyTorch gets any of it; 0.3 to 0.6 with driver and card."""
+FOUR_BITS = ("nf4", "fp4")
+
+
+@dataclass(frozen=True)
+class Bare:
+    """A model without weights, ready to be estimated."""
+
+    model: PreTrainedModel
+    """On the meta device, with the attention that it would run on."""
+    quant: QuantConfig
+    """How its weights would be stored."""
+    num_parameters: int
+    """Parameters, without an adapter."""
+    notes: tuple[str, ...] = ()
+    """What differs from the configuration, in words."""
+
+
+@dataclass(frozen=True)
+class CardPlan:
+    """A run on a card."""
+
+    gib: float
+    """The size of the card."""
+    usable_bytes: int
+    """What of it PyTorch gets."""
+    peak: int
+    """What the run takes, in bytes."""
+    largest_tokens: tuple[int, int]
+    """Tokens of the largest micro-batch, without and with gradient checkpointing; 0: not even one row."""
+    advice: tuple[Advice, ...]
+    """Settings with which the run would fit where it does not."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether the run takes no more than there is."""
+        return self.peak <= self.usable_bytes
+
+
+@dataclass(frozen=True)
+class RankPlan:
+    """A rank on every card."""
+
+    rank: int
+    """The rank."""
+    num_trainable: int
+    """Parameters that train."""
+    largest_tokens: tuple[int, ...]
+    """By card: tokens of the largest micro-batch with gradient checkpointing; 0: not even one row."""
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A run on every card."""
+
+    config: TrainConfig
+    bare: Bare
+    device_type: str
+    """cpu or cuda."""
+    request: MemoryRequest
+    estimate: MemoryEstimate
+    reserved_bytes: int
+    """What is taken of the memory before the model loads."""
+    cards: tuple[CardPlan, ...]
+    ranks: tuple[RankPlan, ...]
+    """Empty where the adapter has no rank."""
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """A model at every rank, with one row in a micro-batch and gradient checkpointing."""
+
+    name: str
+    """Of the preset."""
+    num_parameters: int
+    """Parameters of the base."""
+    peaks: dict[int, int]
+    """Bytes by rank; empty where `fault` says why."""
+    fault: str = ""
+    """Why the model cannot run so."""
+
+    def smallest_card(self, rank: int, cards: Sequence[float], reserved_bytes: int) -> float | None:
+        """Returns the first of some cards, ascending, that the run fills to no more than `HEADROOM`."""
+        limits = ((card, HEADROOM * (card * GIB - reserved_bytes)) for card in cards)
+        return next((card for card, limit in limits if self.peaks[rank] <= limit), None)
+
+
+def plan_device(config: TrainConfig) -> tuple[str, torch.dtype]:
+    """Returns the type of device, a GPU unless a CPU is asked for, and the compute dtype there.
+
+    Raises:
+        ConfigError: The device cannot compute in the precision.
+    """
+    is_cpu = config.trainer.accelerator == "cpu"
+    device_type = "cpu" if is_cpu else "cuda"
+    native = multiplies_bf16(torch.device("cpu")) if is_cpu else True
+    return device_type, choose_dtype(config.trainer.precision, device_type, native).dtype
+
+
+def reserved(device_type: str) -> int:
+    """Returns the bytes that are taken before a model loads: a CUDA context, or this process's libraries."""
+    return round((CONTEXT_GIB if device_type == "cuda" else rss_gib()) * GIB)
+
+
+def bare_model(config: TrainConfig, device_type: str, dtype: torch.dtype) -> Bare:
+    """Builds the model of a run without weights and checks what the run asks of it.
+
+    Raises:
+        LoralabError: The run cannot be.
+    """
+    model_config = plan_config(config.model)
+    check_length(model_config, config.data.max_length)
+    quant, notes = config.quant, ()
+    if (found := prequantized(model_config)) is not None:
+        if found.method != "bitsandbytes":
+            raise ModelError(
+                f"model={config.model.name} is already quantized ({found.label}), whose memory is not known "
+                "here. Plan with the unquantized model and quant=nf4 or quant=int8."
+            )
+        quant, notes = replace(quant, name=found.scheme), (left_out(config.model, quant, found),)
+        del model_config.quantization_config
+    model = skeleton(config.model, model_config)
+    model.set_attn_implementation(attention_name(config, model_config, device_type, dtype))
+    check_skip_modules(model, quant)
+    check_adapter(model, config.lora)
+    return Bare(model, quant, sum(parameter.numel() for parameter in model.parameters()), notes)
+
+
+def attention_name(
+    config: TrainConfig, model_config: PreTrainedConfig, device_type: str, dtype: torch.dtype
+) -> str:
+    """Returns the attention that a run is planned with.
+
+    FlashAttention takes the memory of sdpa, which runs the same kernel, and no card is here to ask for more.
+    """
+    if device_type == "cuda" and config.model.attention == FLASH:
+        return "sdpa"
+    here = torch.device("cpu")
+    return choose_attention(config.model, model_config, here, dtype, config.data.packing).name
+
+
+def make_request(config: TrainConfig, quant: QuantConfig, dtype: torch.dtype) -> MemoryRequest:
+    """Describes a micro-batch of full rows, of which every position is learned.
+
+    Args:
+        config: The run; with `trainer.batch_size=auto` the micro-batch has one row.
+        quant: How the base is stored.
+        dtype: Compute dtype.
+    """
+    trainer, width = config.trainer, padded(config.data.max_length)
+    is_auto = trainer.batch_size == AUTO
+    rows = 1 if is_auto else int(trainer.batch_size)
+    if trainer.batch_tokens is not None:
+        rows = max(1, trainer.batch_tokens // width)
+    step = trainer.step_examples or (AUTO_STEP_EXAMPLES if is_auto else rows * trainer.accumulation)
+    return MemoryRequest(
+        quant=quant,
+        lora=config.lora,
+        dtype=dtype,
+        rows=rows,
+        width=width,
+        num_supervised=rows * width,
+        checkpointing=trainer.gradient_checkpointing,
+        optimizer=config.optim.name,
+        documents=(width,) * rows if config.data.packing else None,
+        accumulation=-(-step // rows),
+    )
+
+
+def plan_run(config: TrainConfig, cards: Sequence[float]) -> RunPlan:
+    """Works out what a run takes and what of it fits where.
+
+    Args:
+        config: The run.
+        cards: Sizes in GiB.
+
+    Raises:
+        LoralabError: The run cannot be.
+    """
+    device_type, dtype = plan_device(config)
+    reserved_bytes = reserved(device_type)
+    bare = bare_model(config, device_type, dtype)
+    memory = MemoryMap(bare.model, make_request(config, bare.quant, dtype), device_type)
+    return RunPlan(
+        config=config,
+        bare=bare,
+        device_type=device_type,
+        request=memory.request,
+        estimate=memory.estimate(memory.request),
+        reserved_bytes=reserved_bytes,
+        cards=tuple(_plan_card(memory, card, reserved_bytes) for card in cards),
+        ranks=tuple(_plan_rank(memory, rank, cards, reserved_bytes) for rank in memory.ranks),
+    )
+
+
+def _plan_card(memory: MemoryMap, card: float, reserved_bytes: int) -> CardPlan:
+    request, usable = memory.request, round(card * GIB) - reserved_bytes
+    limit = HEADROOM * usable
+    largest = [memory.largest_rows(limit, request.lora.r, each) * request.width for each in (False, True)]
+    estimate = memory.estimate(request)
+    weights = estimate.parts[QUANTIZED] + estimate.parts[UNQUANTIZED]
+    advice: list[Advice] = []
+    # No setting makes weights smaller that have 4 bits already.
+    if estimate.peak > usable and not (request.quant.name in FOUR_BITS and weights > limit):
+        advice = advise(request, memory.nearly, int(limit))[:MOST_SHOWN]
+    return CardPlan(card, usable, estimate.peak, (largest[0], largest[1]), tuple(advice))
+
+
+def _plan_rank(memory: MemoryMap, rank: int, cards: Sequence[float], reserved_bytes: int) -> RankPlan:
+    limits = [HEADROOM * (card * GIB - reserved_bytes) for card in cards]
+    largest = [memory.largest_rows(limit, rank, True) * memory.request.width for limit in limits]
+    return RankPlan(rank, memory.at(rank, 1, True).num_trainable, tuple(largest))
+
+
+def plan_models(config: TrainConfig, presets: Sequence[ModelConfig], num_processes: int) -> list[ModelPlan]:
+    """Works out what each model takes at each of `RANKS`, with one row and gradient checkpointing.
+
+    Args:
+        config: Everything else of the runs.
+        presets: The models.
+        num_processes: How many to work out at once.
+
+    Raises:
+        ConfigError: The adapter has no rank.
+    """
+    if config.lora.method not in RANKED_METHODS:
+        raise ConfigError(f"--table compares ranks, and lora.method={config.lora.method} has none.")
+    lora = replace(config.lora, r=RANKS[0], alpha=None, initial_rank=None)
+    runs = [replace(config, model=preset, lora=lora) for preset in presets]
+    if num_processes == 1:
+        return list(map(plan_model, runs))
+    # Forked processes would inherit locks of PyTorch's threads.
+    spawning = get_context("spawn")
+    with ProcessPoolExecutor(num_processes, mp_context=spawning, initializer=quiet_libraries) as pool:
+        return list(pool.map(plan_model, runs))
+
+
+def plan_model(config: TrainConfig) -> ModelPlan:
+    """Works out what a run takes at each of `RANKS`, with one row and gradient checkpointing.
+
+    Args:
+        config: The run, with the lowest of the ranks.
+    """
+    device_type, dtype = plan_device(config)
+    try:
+        bare = bare_model(config, device_type, dtype)
+    except ConfigError as error:
+        return ModelPlan(config.model.name, 0, {}, str(error))
+    whole = make_request(config, bare.quant, dtype)
+    one_row = replace(
+        resized(whole, 1, whole.width), checkpointing=True, accumulation=whole.rows * whole.accumulation
+    )
+    memory = MemoryMap(bare.model, one_row, device_type)
+    accumulates = one_row.accumulation > 1
+    peaks = {rank: memory.at(rank, 1, True).estimate(accumulates).peak for rank in memory.ranks}
+    return ModelPlan(config.model.name, bare.num_parameters, peaks)

@@ -1,0 +1,53 @@
+"""What the memory model is asked and what it answers."""
+
+from dataclasses import dataclass
+
+import torch
+
+from loralab.config.model import LoraConfig, QuantConfig
+
+QUANTIZED, UNQUANTIZED, ADAPTERS = "quantized weights", "unquantized weights", "adapters"
+GRADIENTS, OPTIMIZER, ACTIVATIONS = "gradients", "optimizer", "activations"
+LOGITS, WORKSPACE = "logits", "workspace"
+PARTS = (QUANTIZED, UNQUANTIZED, ADAPTERS, GRADIENTS, OPTIMIZER, ACTIVATIONS, LOGITS, WORKSPACE)
+
+
+@dataclass(frozen=True)
+class MemoryRequest:
+    """What a run would do at once."""
+
+    quant: QuantConfig
+    """How the base is stored."""
+    lora: LoraConfig
+    """The adapter."""
+    dtype: torch.dtype
+    """Compute dtype."""
+    rows: int
+    """Rows of the largest micro-batch."""
+    width: int
+    """Tokens of a row, padding included."""
+    num_supervised: int
+    """Positions of that micro-batch whose logits are computed."""
+    checkpointing: bool
+    """Whether activations are recomputed in the backward pass."""
+    optimizer: str = "adamw"
+    """A name in `OPTIMIZER_BYTES`."""
+    documents: tuple[int, ...] | None = None
+    """Lengths of the documents of packed rows laid end to end, which they fill; None for padded rows."""
+    accumulation: int = 1
+    """Micro-batches of a step; from the second on, all gradients are there from the start."""
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """The most memory that training takes at once."""
+
+    parts: dict[str, int]
+    """Bytes of each of `PARTS` at that moment."""
+    num_trainable: int = 0
+    """Parameters that train."""
+
+    @property
+    def peak(self) -> int:
+        """Bytes in all."""
+        return sum(self.parts.values())

@@ -1,0 +1,123 @@
+"""What is read off between traces, against what a trace of its own gives."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import LlamaConfig, PreTrainedModel
+
+from loralab.config.model import LoraConfig, ModelConfig, QuantConfig
+from loralab.model import memory_map
+from loralab.model.load import skeleton
+from loralab.model.memory import estimate_memory
+from loralab.model.memory_advice import resized
+from loralab.model.memory_map import MemoryMap, Trace, between
+from loralab.model.memory_request import MemoryRequest
+
+TINY = LlamaConfig(
+    vocab_size=100, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+    num_key_value_heads=2, tie_word_embeddings=False,
+)  # fmt: skip
+REQUEST = MemoryRequest(
+    QuantConfig("nf4"), LoraConfig(r=16), torch.bfloat16, rows=4, width=32, num_supervised=128,
+    checkpointing=False,
+)  # fmt: skip
+KIB = 1024
+
+
+@pytest.fixture(scope="module")
+def tiny() -> PreTrainedModel:
+    return skeleton(ModelConfig(), TINY)
+
+
+@pytest.fixture(scope="module")
+def mapped(tiny: PreTrainedModel) -> MemoryMap:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory_map, "TRACED_TOKENS", 4096)
+        return MemoryMap(tiny, REQUEST, "cuda")
+
+
+def exact(model: PreTrainedModel, rank: int, rows: int, checkpointing: bool, accumulation: int = 1) -> int:
+    sized = resized(REQUEST, rows, 32)
+    request = replace(sized, lora=LoraConfig(r=rank), checkpointing=checkpointing, accumulation=accumulation)
+    return estimate_memory(model, request, "cuda").peak
+
+
+def test_parts_of_the_highest_stage_are_put_together() -> None:
+    stages = {"forward": Counter({"activations": 50}), "head": Counter({"activations": 30, "logits": 40})}
+    trace = Trace(Counter({"quantized weights": 7}), stages, num_trainable=10)
+
+    once, gathered = trace.estimate(accumulates=False), trace.estimate(accumulates=True)
+
+    assert {name: size for name, size in once.parts.items() if size} == {
+        "quantized weights": 7, "activations": 30, "logits": 40,
+    }  # fmt: skip
+    assert gathered.parts["gradients"] == 40
+    assert (once.peak, gathered.peak) == (77, 117)
+    # In the update all gradients are there, and nothing of the step.
+    assert replace(trace, num_trainable=100).estimate(accumulates=False).parts["gradients"] == 400
+
+
+def test_a_line_goes_through_two_traces_and_on() -> None:
+    low = Trace(Counter({"adapters": 100}), {"head": Counter({"logits": 8})}, 10)
+    high = Trace(Counter({"adapters": 300}), {"head": Counter({"logits": 16, "workspace": 4})}, 30)
+
+    middle, beyond = between(low, high, 0.25), between(low, high, 2.0)
+
+    assert middle == Trace(Counter({"adapters": 150}), {"head": Counter({"logits": 10, "workspace": 1})}, 15)
+    assert beyond == Trace(Counter({"adapters": 500}), {"head": Counter({"logits": 24, "workspace": 8})}, 50)
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_a_request_is_estimated_as_the_memory_model_does(tiny, mapped, accumulation):
+    request = replace(REQUEST, accumulation=accumulation)
+    assert mapped.estimate(request) == estimate_memory(tiny, request, "cuda")
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_place_on_the_map_takes_what_a_trace_says_or_a_little_more(tiny, mapped, checkpointing):
+    for rank, rows in [(8, 1), (16, 4), (32, 128), (16, 40), (12, 128), (24, 40)]:
+        near, traced = mapped.at(rank, rows, checkpointing), exact(tiny, rank, rows, checkpointing)
+        assert 0.999 * traced <= near.estimate(False).peak <= 1.03 * traced
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_beyond_the_largest_trace_the_line_goes_on(tiny, mapped, checkpointing):
+    far = mapped.at(16, 640, checkpointing).estimate(False).peak
+    assert far == pytest.approx(exact(tiny, 16, 640, checkpointing), rel=0.01)
+
+
+def test_the_largest_micro_batch_fits_and_a_slightly_larger_one_does_not(tiny, mapped):
+    limit = exact(tiny, 16, 60, False)
+    rows = mapped.largest_rows(limit, 16, False)
+    assert 57 <= rows <= 60
+    assert exact(tiny, 16, 61, False) > limit
+    # Recomputing activations leaves room for more rows.
+    assert mapped.largest_rows(limit, 16, True) > 2 * rows
+
+
+def test_a_micro_batch_smaller_than_the_step_keeps_gradients(tiny, mapped):
+    limit = exact(tiny, 16, 3, False)
+    # Three rows of a step of four leave one for a second micro-batch, and its gradients on top.
+    assert exact(tiny, 16, 3, False, accumulation=2) > limit
+    assert mapped.largest_rows(limit, 16, False) == 2
+    assert mapped.largest_rows(exact(tiny, 16, 4, False), 16, False) == 4
+
+
+def test_no_row_fits_where_the_weights_do_not(mapped):
+    assert mapped.largest_rows(64 * KIB, 16, True) == 0
+
+
+def test_ranks_that_a_layer_is_too_narrow_for_are_left_out(tiny, mapped):
+    # Keys and values are 32 wide.
+    assert mapped.ranks == [8, 16, 32]
+    assert MemoryMap(tiny, replace(REQUEST, lora=LoraConfig(method="ia3")), "cuda").ranks == []
+
+
+def test_what_the_map_does_not_cover_is_traced(tiny, mapped):
+    for changes in ({"quant": QuantConfig("none")}, {"width": 16, "num_supervised": 64}):
+        request = replace(REQUEST, **changes)
+        assert mapped.nearly(request) == estimate_memory(tiny, request, "cuda")
+    inside = replace(REQUEST, lora=LoraConfig(r=24, targets="auto"), checkpointing=True)
+    assert mapped.nearly(inside) == mapped.at(24, 4, True).estimate(False)
