@@ -82,10 +82,8 @@ def measure(quant: str, checkpointing: bool, rows: int) -> dict[str, Any]:
     from loralab.model.memory_request import MemoryRequest
     from loralab.optim.build import build_optimizer
     from loralab.optim.master import MasterWeights
-    from loralab.runs.allocator import return_large_blocks
     from loralab.runs.memory import MemoryMeter
 
-    return_large_blocks()
     quiet_libraries()
     device, model_config = torch.device("cpu"), ModelConfig()
     dtype = resolve_dtype("auto", device)

@@ -7,27 +7,24 @@ Each measurement runs in a process of its own. Writes `results/preparation.json`
 
 import argparse
 import json
-import multiprocessing
 import os
-import platform
 import random
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import psutil
+from machine import describe_machine, is_installed, machine_line
+from process import PeakMemory, alone
 
 RESULTS = Path(__file__).parent / "results"
 STREAMED_ROWS = 2_000_000
 CACHED_ROWS = 100_000
 REPEATS = 3
 MAX_LENGTH = 2048
-SAMPLE_S = 0.5
+PACKAGES = ("torch", "transformers", "tokenizers", "pyarrow", "trl", "datasets")
 
 
 def main() -> None:
@@ -39,7 +36,7 @@ def main() -> None:
             second_start, write_rows(Path(folder) / "cached.jsonl", options.cached_rows)
         )
         rows["stream"] = alone(stream, write_rows(Path(folder) / "stream.jsonl", options.rows))
-    report = {"machine": describe_machine(), **rows}
+    report = {"machine": describe_machine(PACKAGES), **rows}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "preparation.json").write_text(json.dumps(report, indent=2) + "\n")
     (RESULTS / "preparation.md").write_text(to_markdown(report))
@@ -184,37 +181,6 @@ def stream(data: Path) -> dict[str, Any]:
     }
 
 
-class PeakMemory:
-    """Samples the resident memory of this process and its children, shared pages counted once."""
-
-    def __init__(self) -> None:
-        """Starts at nothing."""
-        self.gib = 0.0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-
-    def __enter__(self) -> "PeakMemory":
-        """Begins to sample."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Stops sampling."""
-        self._stop.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        this = psutil.Process()
-        while not self._stop.wait(SAMPLE_S):
-            total = 0
-            for process in [this, *this.children(recursive=True)]:
-                try:
-                    total += process.memory_full_info().pss
-                except (psutil.Error, AttributeError):
-                    continue
-            self.gib = max(self.gib, total / 2**30)
-
-
 def write_rows(path: Path, count: int) -> Path:
     """Writes synthetic prompt and completion rows; one in twenty repeats an earlier one."""
     rng = random.Random(0)
@@ -233,26 +199,6 @@ def write_rows(path: Path, count: int) -> Path:
     return path
 
 
-def alone(function: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any]:
-    """Runs a measurement in a process of its own, which starts with nothing loaded."""
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=send, args=(function, path, sender))
-    process.start()
-    sender.close()
-    try:
-        result: dict[str, Any] = receiver.recv()
-    except EOFError:
-        raise SystemExit(f"{function.__name__} failed") from None
-    process.join()
-    return result
-
-
-def send(function: Callable[[Path], dict[str, Any]], path: Path, sender: Any) -> None:
-    """Hands a result to the waiting process."""
-    sender.send(function(path))
-
-
 def embedded_tokenizer() -> Any:
     """Loads the tokenizer of the embedded model."""
     from loralab.config.model import ModelConfig
@@ -263,37 +209,13 @@ def embedded_tokenizer() -> Any:
     return load_tokenizer(ModelConfig())
 
 
-def is_installed(package: str) -> bool:
-    """Whether a package can be compared with."""
-    try:
-        version(package)
-    except PackageNotFoundError:
-        return False
-    return True
-
-
-def describe_machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    from loralab.runs.manifest import git_state, hardware
-
-    packages = ("torch", "transformers", "tokenizers", "pyarrow", "trl", "datasets")
-    return {
-        **hardware(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages if is_installed(name)},
-        "git": git_state(Path(__file__).parent),
-    }
-
-
 def to_markdown(report: dict[str, Any]) -> str:
     """Lays the figures out as a table."""
-    machine, speed = report["machine"], report["rows_per_s"]
-    ours, stream_, second = speed["loralab"]["median"], report["stream"], report["second_start"]
+    speed, stream_, second = report["rows_per_s"], report["stream"], report["second_start"]
+    ours = speed["loralab"]["median"]
     lines = [
         "# Preparation of data", "",
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB; "
-        + ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
-        + f"; commit {machine['git'].get('commit', 'unknown')[:10]}.", "",
+        machine_line(report["machine"]), "",
         "| preparation of the same rows | rows per second (median) | loralab is faster by |", "|---|---|---|",
         *(
             f"| {name} | {each['median']:,.0f} | {ours / each['median']:.2f} |"

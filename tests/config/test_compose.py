@@ -11,6 +11,7 @@ import pytest
 from hydra.errors import HydraException
 
 from loralab.config import data as data_schema
+from loralab.config import model as model_schema
 from loralab.config import schema
 from loralab.config.load import (
     explain,
@@ -31,17 +32,33 @@ GROUP_CHOICES = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.
 NAMED_GROUPS = ("model", "quant", "objective", "optim", "schedule", "logger")
 
 HUB_NAMES = {
-    "smollm2_135m": None,
-    "smollm2_1b7": "HuggingFaceTB/SmolLM2-1.7B-Instruct",
+    "gemma2_2b": "google/gemma-2-2b-it",
+    "gemma2_27b": "google/gemma-2-27b-it",
+    "gemma2_9b": "google/gemma-2-9b-it",
     "llama3_8b": "meta-llama/Meta-Llama-3-8B-Instruct",
     "llama3_1_8b": "meta-llama/Llama-3.1-8B-Instruct",
     "llama3_2_1b": "meta-llama/Llama-3.2-1B-Instruct",
+    "llama3_1_70b": "meta-llama/Llama-3.1-70B-Instruct",
+    "llama3_2_3b": "meta-llama/Llama-3.2-3B-Instruct",
+    "llama3_3_70b": "meta-llama/Llama-3.3-70B-Instruct",
     "mistral_7b": "mistralai/Mistral-7B-Instruct-v0.3",
+    "mistral_nemo_12b": "mistralai/Mistral-Nemo-Instruct-2407",
+    "phi3_mini": "microsoft/Phi-3-mini-4k-instruct",
+    "phi4_14b": "microsoft/phi-4",
     "qwen2_5_0b5": "Qwen/Qwen2.5-0.5B-Instruct",
     "qwen2_5_7b": "Qwen/Qwen2.5-7B-Instruct",
+    "qwen2_5_14b": "Qwen/Qwen2.5-14B-Instruct",
+    "qwen2_5_1b5": "Qwen/Qwen2.5-1.5B-Instruct",
+    "qwen2_5_32b": "Qwen/Qwen2.5-32B-Instruct",
+    "qwen2_5_3b": "Qwen/Qwen2.5-3B-Instruct",
+    "qwen2_5_72b": "Qwen/Qwen2.5-72B-Instruct",
     "qwen3_8b": "Qwen/Qwen3-8B",
-    "gemma2_2b": "google/gemma-2-2b-it",
-    "phi3_mini": "microsoft/Phi-3-mini-4k-instruct",
+    "qwen3_0b6": "Qwen/Qwen3-0.6B",
+    "qwen3_14b": "Qwen/Qwen3-14B",
+    "qwen3_32b": "Qwen/Qwen3-32B",
+    "qwen3_4b": "Qwen/Qwen3-4B",
+    "smollm2_135m": None,
+    "smollm2_1b7": "HuggingFaceTB/SmolLM2-1.7B-Instruct",
     "tinyllama_1b": "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
 }
 
@@ -49,6 +66,9 @@ OUT_OF_RANGE = {
     "lora.r": ("0", "-4", "1025"),
     "lora.alpha": ("0", "-1", "inf", "nan"),
     "lora.dropout": ("-0.1", "1", "nan"),
+    "lora.initial_rank": ("0", "1025"),
+    "lora.virtual_tokens": ("0", "1001"),
+    "quant.int8_threshold": ("-0.1", "nan"),
     "data.val_fraction": ("0", "0.5", "-0.1"),
     "data.test_fraction": ("0", "0.5", "-0.1"),
     "data.max_examples": ("0", "-1"),
@@ -68,7 +88,9 @@ OUT_OF_RANGE = {
     "trainer.batch_tokens": ("15",),
     "trainer.epochs": ("0", "-1", "inf"),
     "trainer.max_steps": ("0", "-5"),
-    "trainer.batch_size": ("0", "-1"),
+    "trainer.batch_size": ("0", "-1", "2.5", "true", "all"),
+    "trainer.step_examples": ("0", "-1"),
+    "trainer.memory_gib": ("0", "-1", "inf", "nan"),
     "trainer.accumulation": ("0", "-1"),
     "trainer.grad_clip": ("0", "-1"),
     "trainer.val_every": ("0", "-0.5", "nan"),
@@ -91,6 +113,9 @@ AT_THE_EDGE = {
     "lora.r": ("1", "1024"),
     "lora.alpha": ("0.001",),
     "lora.dropout": ("0", "0.999"),
+    "lora.initial_rank": ("1024", "null"),
+    "lora.virtual_tokens": ("1", "1000"),
+    "quant.int8_threshold": ("0",),
     "data.val_fraction": ("0.001", "0.499"),
     "data.test_fraction": ("0.001", "0.499"),
     "data.max_examples": ("1", "null"),
@@ -110,7 +135,9 @@ AT_THE_EDGE = {
     "trainer.batch_tokens": ("16", "null"),
     "trainer.epochs": ("0.001",),
     "trainer.max_steps": ("1", "null"),
-    "trainer.batch_size": ("1",),
+    "trainer.batch_size": ("1", "auto"),
+    "trainer.step_examples": ("1", "null"),
+    "trainer.memory_gib": ("0.001", "null"),
     "trainer.accumulation": ("1",),
     "trainer.grad_clip": ("0.001", "null"),
     "trainer.val_every": ("0.001", "100"),
@@ -132,6 +159,11 @@ AT_THE_EDGE = {
 UNKNOWN_CHOICES = {
     "model.attention": ("sdpaa", "sdpa"),
     "quant.name": ("nf5", "nf4"),
+    "quant.compute_dtype": ("bf17", "bf16"),
+    "quant.storage_dtype": ("uint9", "uint8"),
+    "lora.method": ("loar", "lora"),
+    "lora.bias": ("lora_olny", "lora_only"),
+    "lora.init": ("pisssa", "pissa"),
     "data.name": ("flie", "file"),
     "data.format": ("alpacca", "alpaca"),
     "data.on_error": ("skp", "skip"),
@@ -181,7 +213,7 @@ BETWEEN_GROUPS = [
     (["data.privacy.kinds=[emial]"], "data.privacy.kinds='emial' is unknown. Did you mean 'email'?"),
     (["data.quality.min_tokens=9", "data.quality.max_tokens=8"], "data.quality.min_tokens=9 is above"),
     (["data.packing=true", "trainer.batch_tokens=512"], "Set trainer.batch_tokens=null"),
-    (["data.packing=true", "model.attention=eager"], "Use model.attention=sdpa."),
+    (["data.packing=true", "model.attention=eager"], "Use model.attention=auto."),
     (["dry_run=true", "resume=old"], "Leave resume out."),
     (["data.path=rows.jsonl"], "Add data=file."),
     (["data.val_path=rows.jsonl"], "Add data=file."),
@@ -194,7 +226,28 @@ BETWEEN_GROUPS = [
     (["run.name=.."], "run.name='..' is not a folder name."),
     (["run.name=''"], "run.name='' is not a folder name."),
     (["resume=old", "run.name=new"], "Leave run.name out."),
+    (
+        ["trainer.batch_size=auto", "trainer.accumulation=2"],
+        "trainer.accumulation=2 follows from trainer.batch_size=auto.",
+    ),
+    (
+        ["trainer.step_examples=8", "trainer.accumulation=2"],
+        "trainer.step_examples=8 and trainer.accumulation=2 both say how large a step is.",
+    ),
+    (["trainer.batch_size=auto", "trainer.batch_tokens=512"], "trainer.batch_size=auto has no place."),
+    (["trainer.step_examples=8", "trainer.batch_tokens=512"], "trainer.step_examples=8 has no place."),
 ]
+READERS = {
+    "lora.initial_rank": ["lora=adalora"],
+    "lora.virtual_tokens": ["lora=prompt"],
+    "quant.int8_threshold": ["quant=int8"],
+}
+"""The choices under which a key has an effect, where it has none by default."""
+NEEDED = {
+    ("data", "file"): ["data.path=rows.jsonl"],
+    **{("lora", start): ["quant=none"] for start in ("pissa", "olora", "corda")},
+}
+"""What a choice asks for besides itself."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -224,9 +277,7 @@ def cases(table: dict[str, tuple[str, ...]]) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("group", "choice"), GROUP_CHOICES)
 def test_every_choice_composes_into_a_valid_config(group: str, choice: str) -> None:
-    needed = ["data.path=rows.jsonl"] if (group, choice) == ("data", "file") else []
-
-    config = train_config(f"{group}={choice}", *needed)
+    config = train_config(f"{group}={choice}", *NEEDED.get((group, choice), []))
 
     if group == "data":
         assert config.data.name == ("calls" if choice == "calls" else "file")
@@ -340,7 +391,7 @@ def test_the_command_line_wins_over_a_preset() -> None:
 
 @pytest.mark.parametrize(("key", "value"), cases(OUT_OF_RANGE))
 def test_value_out_of_range_is_refused(key: str, value: str) -> None:
-    message = fault_of(train_config, f"{key}={value}")
+    message = fault_of(train_config, *READERS.get(key, []), f"{key}={value}")
 
     assert message.startswith(f"{key}=")
     assert "is out of range. Allowed: " in message
@@ -348,10 +399,10 @@ def test_value_out_of_range_is_refused(key: str, value: str) -> None:
 
 @pytest.mark.parametrize(("key", "value"), cases(AT_THE_EDGE))
 def test_value_at_the_edge_of_its_range_is_taken(key: str, value: str) -> None:
-    taken = attrgetter(key)(train_config(f"{key}={value}"))
+    taken = attrgetter(key)(train_config(*READERS.get(key, []), f"{key}={value}"))
 
-    filled_in = {"lora.alpha": 16.0, "optim.lr": 2e-3}
-    assert taken == (filled_in.get(key) if value == "null" else ast.literal_eval(value))
+    words = {"null": {"lora.alpha": 16.0, "optim.lr": 2e-3}.get(key), "auto": "auto"}
+    assert taken == (words[value] if value in words else ast.literal_eval(value))
 
 
 @pytest.mark.parametrize(("key", "value", "close"), [(key, *pair) for key, pair in UNKNOWN_CHOICES.items()])
@@ -498,7 +549,7 @@ def test_missing_yaml_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_field_is_documented_under_it() -> None:
-    trees = [ast.parse(Path(module.__file__).read_text()) for module in (data_schema, schema)]
+    trees = [ast.parse(Path(module.__file__).read_text()) for module in (data_schema, model_schema, schema)]
     classes = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
     explained = {cls.name for cls in classes if ast.get_docstring(cls)}
     # A field that holds a group is documented by that group.
@@ -512,7 +563,7 @@ def test_every_field_is_documented_under_it() -> None:
     ]
 
     assert {cls.name for cls in classes} >= {"TrainConfig", "LoraConfig", "EvaluateConfig"}
-    modules = vars(data_schema) | vars(schema)
+    modules = vars(data_schema) | vars(model_schema) | vars(schema)
     assert all(dataclasses.is_dataclass(modules[cls.name]) for cls in classes)
     assert bare == []
 

@@ -48,7 +48,7 @@ COMPOSITION = [
     Case("a misspelt choice", ["lora=r65"], ["lora=r65 is unknown.", "Did you mean 'r64'?", "r8"]),
     Case("a misspelt group", ["modle=llama3_8b"], ["modle is unknown.", "Did you mean 'model'?"]),
     Case("a misspelt preset", ["experiment=quik"], ["experiment=quik", "Did you mean 'quick'?"]),
-    Case("a word for a number", ["lora.r=abc"], ["lora.r=abc", "Integer"]),
+    Case("a word for a number", ["lora.r=abc"], ["lora.r='abc' is not a whole number."]),
     Case("a key that no schema has", ["+foo=1"], ["foo is unknown."]),
     Case("an unknown model", ["model=unknown"], ["model=unknown is unknown.", "llama3_8b", "smollm2_135m"]),
     Case("a number for a group", ["lora=8"], ["lora=8", "such as lora=r8"]),
@@ -77,7 +77,7 @@ BEFORE_TRAINING = [
         "an empty data file", ["data.path={tmp}/empty.jsonl"], ["data.path=", "empty.jsonl", "row is needed"]
     ),
     on_files(
-        "broken JSON", ["data.path={tmp}/broken.jsonl"], ["data.path=", "broken JSON", "line 3, column "]
+        "broken JSON", ["data.path={tmp}/broken.jsonl"], ["data.path=", "line 3: broken JSON at column "]
     ),
     on_files(
         "rows of an unknown shape",
@@ -93,7 +93,7 @@ BEFORE_TRAINING = [
     on_files(
         "a missing model folder",
         ["model.path={tmp}/no-such-model"],
-        ["model.path=", "no-such-model", "is not a folder", "Give a model folder or a Hub name"],
+        ["model.path=", "no-such-model", "is not there.", "Give a model folder, a .gguf file or a Hub name."],
     ),
     on_files(
         "a folder without a model",
@@ -260,7 +260,7 @@ def test_evaluate_refuses_a_run_without_an_adapter(command: Command, tmp_path: P
 
 
 @pytest.mark.parametrize(("script", "words"), [
-    ("train.py", ["Groups and their choices:", "model: gemma2_2b, ", "lora: r128, ", "quant: nf4, none"]),
+    ("train.py", ["Groups and their choices", "model: gemma2_27b,", "r128, r16, ", "quant: fp4, int8, nf4"]),
     ("evaluate.py", ["python evaluate.py run=RUN"]),
 ])  # fmt: skip
 def test_help_tells_how_to_use_the_command(command: Command, script: str, words: list[str]) -> None:

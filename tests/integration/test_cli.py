@@ -58,8 +58,8 @@ def test_a_user_never_sees_a_traceback(loralab: Process, tmp_path: Path) -> None
     done = loralab("data", "convert", "bad.jsonl", "out.jsonl", "--to", "alpaca")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "error: bad.jsonl line 2: the field 'prompt' holds a number; a string is needed "
-        "(leave such rows out with on_error=skip)\n"
+        "error: bad.jsonl line 2: the field 'prompt' holds a number; a string or a list of turns "
+        "is needed (leave such rows out with on_error=skip)\n"
     )
 
 
@@ -78,14 +78,17 @@ def test_a_terminal_that_knows_ascii_alone(loralab: Process, rows: Path) -> None
 
 
 def test_output_that_nobody_reads_ends_quietly(tmp_path: Path) -> None:
-    (tmp_path / "bad.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' + "[]\n" * 20_000)
+    rows = [{"messages": [{"role": f"x{number}", "content": "a"}]} for number in range(20_000)]
+    (tmp_path / "bad.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with subprocess.Popen(
         [*COMMAND, "data", "validate", "bad.jsonl", "--limit", "20000"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None
         assert process.stderr is not None
-        assert process.stdout.readline() == "bad.jsonl line 2: a list where an object with fields is needed\n"
+        assert process.stdout.readline().startswith(
+            "bad.jsonl line 1: 'messages' turn 1: role='x0' is unknown"
+        )
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 1

@@ -92,7 +92,11 @@ def test_lora_auto_says_why_and_keeps_what_it_chose(
 
 @pytest.mark.parametrize(
     "overrides",
-    [("lora=adalora", "lora.r=2"), ("lora=r8", "quant=none", "lora.init=pissa"), ("lora=prefix", "data.max_length=200")],
+    [
+        ("lora=adalora", "lora.r=2"),
+        ("lora=r8", "quant=none", "lora.init=pissa"),
+        ("lora=prefix", "data.max_length=200"),
+    ],
     ids=["adalora", "pissa", "prefix"],
 )
 def test_a_method_with_a_state_of_its_own_resumes_exactly(

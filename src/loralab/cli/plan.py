@@ -6,16 +6,17 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
-from rich.console import Console
 
-from loralab.cli.tables import make_console
 from loralab.config.model import ModelConfig
 from loralab.config.schema import TrainConfig
 from loralab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 TABLE_WIDTH = 100
 """Columns of the widest table."""
@@ -99,8 +100,10 @@ def presets() -> list[ModelConfig]:
     return [preset for preset in found if preset.architecture]
 
 
-def _console() -> Console:
+def _console() -> "Console":
     """A console as wide as the tables where nothing else decides, as in a pipe."""
+    from loralab.cli.tables import make_console
+
     console = make_console()
     if not console.is_terminal:
         console.width = max(console.width, TABLE_WIDTH)
@@ -115,6 +118,7 @@ def _size_words(words: Sequence[str], rows: int | None, length: int | None) -> l
 def _plan_run(config: TrainConfig, cards: list[float]) -> dict[str, Any]:
     from loralab.cli.plan_tables import print_run
     from loralab.cli.planning import CARDS_GIB, plan_run
+    from loralab.cli.tables import make_console
     from loralab.model.load import quiet_libraries
 
     quiet_libraries()
@@ -140,6 +144,7 @@ def _plan_run(config: TrainConfig, cards: list[float]) -> dict[str, Any]:
 def _plan_table(config: TrainConfig, cards: list[float]) -> dict[str, Any]:
     from loralab.cli.plan_tables import print_models
     from loralab.cli.planning import CARDS_GIB, plan_device, plan_models, reserved
+    from loralab.cli.tables import make_console
     from loralab.model.load import quiet_libraries
 
     quiet_libraries()

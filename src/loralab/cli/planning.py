@@ -139,7 +139,8 @@ def bare_model(config: TrainConfig, device_type: str, dtype: torch.dtype) -> Bar
     """
     model_config = plan_config(config.model)
     check_length(model_config, config.data.max_length)
-    quant, notes = config.quant, ()
+    quant = config.quant
+    notes: tuple[str, ...] = ()
     if (found := prequantized(model_config)) is not None:
         if found.method != "bitsandbytes":
             raise ModelError(

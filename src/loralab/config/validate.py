@@ -206,6 +206,6 @@ def step_faults(trainer: TrainerConfig) -> Iterator[str]:
         )
     if type(wanted) is int and given is not None and trainer.accumulation != 1:
         yield (
-            f"trainer.step_examples={given} and trainer.accumulation={trainer.accumulation} both say how large "
-            "a step is. Leave one of them out."
+            f"trainer.step_examples={given} and trainer.accumulation={trainer.accumulation} both say how "
+            "large a step is. Leave one of them out."
         )

@@ -40,6 +40,7 @@ from loralab.model.lora import attach_adapter, causal_lm, trainable
 from loralab.model.memory_request import (
     ACTIVATIONS,
     ADAPTERS,
+    GAPS,
     GRADIENTS,
     LOGITS,
     OPTIMIZER,
@@ -55,13 +56,16 @@ from loralab.model.tracing import StorageLog, peaks
 from loralab.optim.master import MasterWeights
 from loralab.optim.state_size import FLOAT32_BYTES, OPTIMIZER_BYTES
 
+GAP_SHARE = 0.4
+"""What the C library's allocator holds on a CPU beside the tensors that a step makes, as a share of them;
+measured with glibc, whose heap keeps gaps between freed blocks (`benchmarks/memory.py`)."""
 MANY_STEPS = 1000
 """Steps of a run that is only estimated: enough for methods that plan over them."""
 FORWARD, HEAD, LAST_NORM, UPDATE = "forward", "head", "backward of the last norm", "update"
 
 
 def estimate_memory(model: PreTrainedModel, request: MemoryRequest, device_type: str) -> MemoryEstimate:
-    """Estimates the peak of training, libraries and gaps of the allocator left out.
+    """Estimates the peak of training, libraries left out; on a CPU with the gaps of the allocator.
 
     Args:
         model: The base without weights, as `load.skeleton` builds it; it stays as it is.
@@ -195,7 +199,12 @@ def trace_step(model: PeftModel, request: MemoryRequest, device_type: str) -> di
         for sample in samples:
             with only_layers(base, list(sample.layers)):
                 traced.append(run_step(model, masters, request, layer_stages(kinds, sample.layers)))
-    return extrapolate(traced, [sample.missing for sample in samples])
+    stages = extrapolate(traced, [sample.missing for sample in samples])
+    if device_type != "cpu":
+        return stages
+    return {
+        name: Counter({**parts, GAPS: round(GAP_SHARE * parts.total())}) for name, parts in stages.items()
+    }
 
 
 def run_step(

@@ -8,8 +8,8 @@ from loralab.config.model import LoraConfig, QuantConfig
 
 QUANTIZED, UNQUANTIZED, ADAPTERS = "quantized weights", "unquantized weights", "adapters"
 GRADIENTS, OPTIMIZER, ACTIVATIONS = "gradients", "optimizer", "activations"
-LOGITS, WORKSPACE = "logits", "workspace"
-PARTS = (QUANTIZED, UNQUANTIZED, ADAPTERS, GRADIENTS, OPTIMIZER, ACTIVATIONS, LOGITS, WORKSPACE)
+LOGITS, WORKSPACE, GAPS = "logits", "workspace", "allocator"
+PARTS = (QUANTIZED, UNQUANTIZED, ADAPTERS, GRADIENTS, OPTIMIZER, ACTIVATIONS, LOGITS, WORKSPACE, GAPS)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,10 @@ class MasterWeights:
     def __init__(self, parameters: Mapping[str, nn.Parameter], dtype: torch.dtype) -> None:
         """Copies the parameters, casts the model's own to `dtype` and hooks their gradients."""
         self.model_parameters = dict(parameters)
+        # A float32 parameter becomes the master itself, unless the model goes on computing with it.
         self.masters = {
-            name: nn.Parameter(parameter.detach().float().clone()) for name, parameter in parameters.items()
+            name: nn.Parameter(parameter.detach().to(torch.float32, copy=dtype == torch.float32))
+            for name, parameter in parameters.items()
         }
         for name, parameter in self.model_parameters.items():
             parameter.data = parameter.data.to(dtype)

@@ -17,7 +17,6 @@ from loralab.model.prequantized import prequantized
 from loralab.model.quantize import check_skip_modules
 from loralab.model.targets import Targets
 from loralab.model.tokenizer import check_vocabulary, load_tokenizer
-from loralab.runs.allocator import return_large_blocks
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,6 @@ def prepare(config: TrainConfig) -> Setup:
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
     device = resolve_device(config.trainer.accelerator)
-    if device.type == "cpu":
-        return_large_blocks()
     dtype = resolve_dtype(config.trainer.precision, device)
     model_config = load_config(config.model)
     check_length(model_config, config.data.max_length, num_virtual_tokens(config.lora))

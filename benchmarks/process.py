@@ -1,0 +1,62 @@
+"""Measurements that run in a process of their own, and the memory that they take."""
+
+import multiprocessing
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+SAMPLE_S = 0.5
+
+
+class PeakMemory:
+    """Samples the resident memory of this process and its children, shared pages counted once."""
+
+    def __init__(self) -> None:
+        """Starts at nothing."""
+        self.gib = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> "PeakMemory":
+        """Begins to sample."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Stops sampling."""
+        self._stop.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        this = psutil.Process()
+        while not self._stop.wait(SAMPLE_S):
+            total = 0
+            for process in [this, *this.children(recursive=True)]:
+                try:
+                    total += process.memory_full_info().pss
+                except (psutil.Error, AttributeError):
+                    continue
+            self.gib = max(self.gib, total / 2**30)
+
+
+def alone(function: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any]:
+    """Runs a measurement in a process of its own, which starts with nothing loaded."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=send, args=(function, path, sender))
+    process.start()
+    sender.close()
+    try:
+        result: dict[str, Any] = receiver.recv()
+    except EOFError:
+        raise SystemExit(f"{function.__name__} failed") from None
+    process.join()
+    return result
+
+
+def send(function: Callable[[Path], dict[str, Any]], path: Path, sender: Any) -> None:
+    """Hands a result to the waiting process."""
+    sender.send(function(path))
