@@ -8,7 +8,7 @@ from typing import Any
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-MAX_WORDS = 2**17
+MAX_WORDS = 2**14
 """Words that are remembered; about 200 bytes each."""
 MAX_WORD_CHARS = 64
 

@@ -45,8 +45,8 @@ def only_layers(model: PreTrainedModel, chosen: list[int]) -> Iterator[nn.Module
     config, modules = model.config.get_text_config(), dict(layers._modules)
     types = getattr(config, "layer_types", None)
     count = config.num_hidden_layers
-    numbered = [
-        (part, part.layer_idx)
+    numbered: list[tuple[Any, int]] = [
+        (part, cast(int, part.layer_idx))
         for number in chosen
         for part in layers[number].modules()
         if isinstance(getattr(part, "layer_idx", None), int)
@@ -58,7 +58,7 @@ def only_layers(model: PreTrainedModel, chosen: list[int]) -> Iterator[nn.Module
         if types is not None:
             config.layer_types = [types[number] for number in chosen]
         for part, number in numbered:
-            part.layer_idx = places.get(cast(int, number), number)
+            part.layer_idx = places.get(number, number)
         yield layers
     finally:
         layers._modules, config.num_hidden_layers = modules, count
