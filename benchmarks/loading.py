@@ -8,17 +8,20 @@ Each measurement runs in a process of its own. Writes `results/loading.json` and
 
 import argparse
 import json
-import multiprocessing
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from machine import describe_machine, machine_line
+from process import alone
 
 RESULTS = Path(__file__).parent / "results"
 SCHEMES = ("nf4", "int8", "none")
 MOST_OVER_FINAL = 1.3
 MB = 1e6
 NUM_LAYERS = 22
+PACKAGES = ("torch", "transformers", "bitsandbytes", "safetensors")
 
 
 def main() -> None:
@@ -31,16 +34,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             alone(write_llama, folder, num_layers)
             rows += [alone(measure, folder, scheme) for scheme in SCHEMES]
+    report = {"machine": describe_machine(PACKAGES), "rows": rows}
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "loading.json").write_text(json.dumps(rows, indent=2) + "\n")
-    (RESULTS / "loading.md").write_text(to_markdown(rows))
-    print(to_markdown(rows))
-
-
-def alone(function: Any, *arguments: Any) -> Any:
-    """Calls a function in a fresh process, so that no measurement sees the memory of another."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments)
+    (RESULTS / "loading.json").write_text(json.dumps(report, indent=2) + "\n")
+    (RESULTS / "loading.md").write_text(to_markdown(report))
+    print(to_markdown(report))
 
 
 def write_llama(folder: str, num_layers: int) -> None:
@@ -96,13 +94,17 @@ def resident(field: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
 
-def to_markdown(rows: list[dict[str, Any]]) -> str:
-    """Writes the measurements as a table."""
+def to_markdown(report: dict[str, Any]) -> str:
+    """Writes the machine and the measurements as a table."""
     lines = [
+        machine_line(report["machine"]),
+        "",
         "| model | scheme | final MB | file MB | peak MB | allowed MB | s |",
         "|---|---|---|---|---|---|---|",
     ]
-    lines += [f"| {row['model']} | {row['scheme']} | {sizes(row)} | {row['wall_s']} |" for row in rows]
+    lines += [
+        f"| {row['model']} | {row['scheme']} | {sizes(row)} | {row['wall_s']} |" for row in report["rows"]
+    ]
     return "\n".join(lines) + "\n"
 
 

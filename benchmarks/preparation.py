@@ -25,6 +25,7 @@ CACHED_ROWS = 100_000
 REPEATS = 3
 MAX_LENGTH = 2048
 PACKAGES = ("torch", "transformers", "tokenizers", "pyarrow", "trl", "datasets")
+NO_TRL = "TRL is not installed: not compared."
 
 
 def main() -> None:
@@ -58,7 +59,9 @@ def compare_with_trl(data: Path, repeats: int) -> dict[str, Any]:
     contenders: dict[str, Callable[[Path], dict[str, Any]]] = {
         "loralab": prepare_ours, "loralab, only what TRL does": prepare_ours_plain,
     }  # fmt: skip
-    if is_installed("trl"):
+    if not is_installed("trl"):
+        print(NO_TRL)
+    else:
         contenders |= {"trl": prepare_trl, "trl, one process per core": prepare_trl_parallel}
     runs: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(repeats):
@@ -114,6 +117,7 @@ def prepare_trl(data: Path, num_proc: int | None = None) -> dict[str, Any]:
     prepare = SFTTrainer._prepare_dataset
 
     def timed(*arguments: Any, **named: Any) -> Any:
+        """Prepares as TRL does and notes the seconds."""
         started = time.perf_counter()
         prepared = prepare(*arguments, **named)
         seconds.append(time.perf_counter() - started)
@@ -221,6 +225,7 @@ def to_markdown(report: dict[str, Any]) -> str:
             f"| {name} | {each['median']:,.0f} | {ours / each['median']:.2f} |"
             for name, each in speed.items()
         ),
+        *(() if any(name.startswith("trl") for name in speed) else ("", NO_TRL)),
         "", "| measurement | figure |", "|---|---|",
         f"| second start, {second['rows']:,} rows | {second['second_s']:.2f} s "
         f"(first {second['first_s']:.1f} s) |",

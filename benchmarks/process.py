@@ -3,7 +3,6 @@
 import multiprocessing
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -42,21 +41,21 @@ class PeakMemory:
             self.gib = max(self.gib, total / 2**30)
 
 
-def alone(function: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any]:
+def alone(function: Callable[..., Any], *arguments: Any) -> Any:
     """Runs a measurement in a process of its own, which starts with nothing loaded."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=send, args=(function, path, sender))
+    process = context.Process(target=send, args=(function, arguments, sender))
     process.start()
     sender.close()
     try:
-        result: dict[str, Any] = receiver.recv()
+        result = receiver.recv()
     except EOFError:
         raise SystemExit(f"{function.__name__} failed") from None
     process.join()
     return result
 
 
-def send(function: Callable[[Path], dict[str, Any]], path: Path, sender: Any) -> None:
+def send(function: Callable[..., Any], arguments: tuple[Any, ...], sender: Any) -> None:
     """Hands a result to the waiting process."""
-    sender.send(function(path))
+    sender.send(function(*arguments))

@@ -205,6 +205,18 @@ BETWEEN_GROUPS = [
     (["data.split.method=grouped", "data.split.by=length"], "belongs to data.split.method=stratified."),
     (["data.split.by=user"], "has no effect with data.split.method=random."),
     (["data=file", "data.sources=[{path:a,format:alpacca}]"], "data.sources[0].format='alpacca' is unknown."),
+    (
+        ["data.contamination.benchmarks=[a.jsonl]", "data.contamination.action=none"],
+        "data.contamination.benchmarks has no effect with data.contamination.action=none.",
+    ),
+    (
+        ["data.contamination.benchmarks=[a.jsonl,{path:b,format:txt}]"],
+        "data.contamination.benchmarks[1].format='txt' is unknown. Did you mean 'text'?",
+    ),
+    (
+        ["data.contamination.benchmarks=[{format:text}]"],
+        "data.contamination.benchmarks[0].path=None is no path.",
+    ),
     (["data.supervise=[1]", "data.over_length=cut_oldest"], "would number the turns anew"),
     (["data.prompt_template.system=x"], "needs data.prompt_template.user"),
     (["data.supervise=answers"], "data.supervise='answers' is not allowed."),
@@ -470,7 +482,23 @@ def test_all_faults_are_reported_in_one_message() -> None:
     (
         "data.contamination.benchmarks=rows.jsonl",
         "data.contamination.benchmarks='rows.jsonl' is not a list. "
-        "Write data.contamination.benchmarks=[rows.jsonl].",
+        "Write data.contamination.benchmarks=[{path:rows.jsonl}].",
+    ),
+    (
+        "data.contamination.benchmarks=[a.jsonl,5]",
+        "data.contamination.benchmarks[1]=5 is not a group of keys. Write it as {path:5}.",
+    ),
+    (
+        "data.contamination.benchmarks=[{path:a.jsonl,colums:{prompt:q}}]",
+        "data.contamination.benchmarks[0].colums.prompt is unknown. Did you mean 'columns.prompt'?",
+    ),
+    (
+        "data.contamination.benchmarks=[{path:a.jsonl,weight:2}]",
+        "data.contamination.benchmarks[0].weight is unknown.",
+    ),
+    (
+        "data.contamination.benchmarks=[{path:a.jsonl,encoding:[b]}]",
+        "data.contamination.benchmarks[0].encoding=['b'] is not a text.",
     ),
     (
         "data.quality.languages=en",

@@ -844,9 +844,9 @@ def test_bad_validation_rows_are_counted_apart(prepare: Prepare, tmp_path: Path)
     (None, "does not exist"),
     (b"", "is empty"),
     (b"{a\n", "line 1"),
-    (lines([{"question": "what is it"}, "{a"]), "no form fits line 1"),
+    (lines([{"number": 1}, {"number": 2}]), "no field of the row holds text"),
     (lines([asked(30), "{a", {"prompt": 5, "completion": "b"}]), "line 2"),
-], ids=["missing", "empty", "broken", "no-form", "partly-broken"])  # fmt: skip
+], ids=["missing", "empty", "broken", "no-text", "partly-broken"])  # fmt: skip
 def test_benchmark_rows_that_cannot_be_read_are_not_passed_over(
     content: bytes | None, says: str, prepare: Prepare, tmp_path: Path
 ) -> None:

@@ -10,11 +10,17 @@ import pytest
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from loralab.config.load import read_yaml
 from loralab.config.schema import TrainConfig
+from loralab.data.cutting import MicroBatchSize
 from loralab.errors import ConfigError, ModelError
+from loralab.model import proposal
 from loralab.modules.sft import SFTModule
 from loralab.runs.folder import RunFolder
+from loralab.training import session
 from loralab.training.fit import train
+from loralab.training.plan import plan_training, with_size
+from loralab.training.setup import prepare
 
 Compose = Callable[..., TrainConfig]
 
@@ -36,6 +42,24 @@ def losses(run: RunFolder) -> list[float]:
     return [line["train/loss"] for line in lines if "train/loss" in line]
 
 
+def widest_row(run: RunFolder) -> int:
+    config = read_yaml(run.config_path, TrainConfig)
+    longest = max(len(example.input_ids) for example in prepare(config).data.train.examples)
+    return 16 * math.ceil(longest / 16)
+
+
+def watch_micro_batches(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[int, int]]]:
+    """Returns where the shapes of the micro-batches of every step will be noted."""
+    seen, original = list[list[tuple[int, int]]](), SFTModule.training_step
+
+    def training_step(self: SFTModule, batch: Any, batch_idx: int) -> Any:
+        seen.append([tuple(part.input_ids.shape) for part in batch.micro_batches])
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(SFTModule, "training_step", training_step)
+    return seen
+
+
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     original = SFTModule.training_step
 
@@ -52,8 +76,8 @@ def test_auto_cuts_the_same_steps_into_what_fits(compose_tiny: Compose, tmp_path
     options = ("trainer.batch_size=auto", "trainer.step_examples=4", "eval=none")
     auto = train(compose_tiny(tmp_path, "run.name=auto", *options))
     tokens = read(auto.manifest_path)["micro_batch_tokens"]
-    # Steps of 4 examples fit at once: four of the widest, and not more.
-    assert tokens % 4 == 0
+    # Steps of 4 examples fit at once: four of the widest, padded to 16, and not more.
+    assert tokens == 4 * widest_row(auto)
     assert losses(auto) == pytest.approx(losses(by_hand), abs=1e-5)
 
 
@@ -66,17 +90,60 @@ def test_a_resumed_run_keeps_the_size_that_was_found(
             train(compose_tiny(tmp_path, "run.name=stopped", "trainer.batch_size=auto", "eval=none"))
     run = RunFolder(tmp_path / "train" / "stopped")
     manifest = read(run.manifest_path)
-    found = 16 * (manifest["micro_batch_tokens"] // 16 // 3)
+    found = 3 * widest_row(run)
+    assert found < manifest["micro_batch_tokens"]
     run.manifest_path.write_text(json.dumps({**manifest, "micro_batch_tokens": found}))
+    steps = watch_micro_batches(monkeypatch)
     train(compose_tiny(tmp_path, "resume=stopped"))
     assert read(run.manifest_path)["micro_batch_tokens"] == found
     assert read(run.summary_path)["status"] == "completed"
+    assert len(steps) >= 6
+    for shapes in steps:
+        # 16 of 30 examples and then 14, cut from the widest on: each micro-batch takes all that the tokens
+        # allow.
+        assert sum(rows for rows, _ in shapes) in (16, 14)
+        assert all(rows == found // width for rows, width in shapes[:-1])
+        assert len(shapes) > 1
+    # What is set beside the measured peak is the estimate of these micro-batches.
+    config = read_yaml(run.config_path, TrainConfig)
+    plan = plan_training(config, prepare(config))
+    settled = with_size(plan, MicroBatchSize(tokens=found)).estimate.parts
+    written = read(run.path / "memory.json")["estimate"]
+    assert written["activations"] == settled["activations"] < plan.estimate.parts["activations"]
+
+
+def test_a_size_that_a_trial_lowers_is_said_and_estimated_anew(
+    compose_tiny: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(session, "try_size", lambda *_: MicroBatchSize(tokens=64))
+    words = ("run.name=lowered", "trainer.batch_size=auto", "trainer.max_steps=2", "eval=none")
+    run = train(compose_tiny(tmp_path, *words))
+    text = " ".join(capsys.readouterr().out.split())
+    assert "trainer.batch_size=auto: a trial took more. memory: " in text
+    assert "in micro-batches of up to 64 tokens" in text
+    config = read_yaml(run.config_path, TrainConfig)
+    plan = plan_training(config, prepare(config))
+    written = read(run.path / "memory.json")["estimate"]
+    assert written["activations"] < plan.estimate.parts["activations"]
 
 
 def test_a_run_that_does_not_fit_is_refused_with_what_would(compose_tiny: Compose, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"not enough memory: training needs about .* may take 0\.1 GiB"):
         train(compose_tiny(tmp_path, "run.name=large", "trainer.memory_gib=0.1"))
     assert not (tmp_path / "train" / "large").exists()
+
+
+def test_lora_auto_takes_no_rank_that_a_narrow_layer_refuses_and_says_what_it_replaces(
+    compose_tiny: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A million parameters would be wanted; k and v of the model are 32 wide.
+    monkeypatch.setattr(proposal, "BITS_PER_TOKEN", 10**6)
+    monkeypatch.setattr(proposal, "WIDTH_SHARE", 1)
+    config = compose_tiny(tmp_path, "lora=auto", "lora.r=12", "lora.alpha=5", "lora.rslora=true")
+    plan = plan_training(config, prepare(config))
+    assert plan.config.lora.r == 32
+    assert plan.config.lora.alpha == pytest.approx(2 * 32**0.5)
+    assert "lora=auto: lora.r=12 and lora.alpha=5 replaced by what follows" in plan.notes
 
 
 def test_lora_auto_says_why_and_keeps_what_it_chose(

@@ -9,13 +9,15 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from loralab.cli.gathering import SKIP_HINT, make_intake, nothing_left, open_all, work_through
+from loralab.cli.chunks import work_through
+from loralab.cli.gathering import SKIP_HINT, make_intake, nothing_left, open_all
 from loralab.cli.request import Request
 from loralab.data.formats.registry import Format
 from loralab.data.intake import INVALID, UNREADABLE, Intake, RawRow
+from loralab.data.privacy import mask_text
 from loralab.data.serialization import record_from_json, record_to_json
 from loralab.data.sources import Row, read_rows
-from loralab.data.tally import RemovedRow, Tally, excerpt
+from loralab.data.tally import RemovedRow, Tally, excerpt_turns
 from loralab.data.writing import BINARY_KINDS, RowWriter, UnwritableError, kind_of
 from loralab.errors import DataError
 
@@ -40,6 +42,8 @@ class NewRow:
     """Its place there, as messages name it."""
     shown: str
     """The beginning of what it says."""
+    kinds: Sequence[str] = ()
+    """The kinds of personal data in messages about it that are masked."""
 
 
 @dataclass
@@ -71,12 +75,15 @@ class Converter:
             chunk.tally.add(taken.tally)
             for kept in taken.kept:
                 record = record_from_json(kept.record, kept.file, kept.row)
-                shown = excerpt(" / ".join(message.content[:200] for message in record.messages))
+                # The intake has looked at this one row: where it found nothing there is nothing to mask.
+                kinds = self.intake.quoted_kinds if taken.private_rows else ()
+                shown = excerpt_turns(record.messages, kinds)
                 place = raw[1].place
                 try:
                     fields = self.form.from_record(record)
                 except DataError as error:
-                    chunk.tally.remove(UNWRITABLE, RemovedRow(kept.file, place, str(error), shown))
+                    reason = mask_text(str(error), kinds)
+                    chunk.tally.remove(UNWRITABLE, RemovedRow(kept.file, place, reason, shown))
                     continue
                 if self.as_turns:
                     fields |= {
@@ -84,7 +91,7 @@ class Converter:
                         for name, role in TURN_FIELDS.items()
                         if isinstance(fields.get(name), str)
                     }
-                chunk.rows.append(NewRow(fields, fingerprint(kept.record), kept.file, place, shown))
+                chunk.rows.append(NewRow(fields, fingerprint(kept.record), kept.file, place, shown, kinds))
         return chunk
 
 
@@ -176,7 +183,8 @@ def _write(writer: RowWriter, row: NewRow, tally: Tally, written: _Written) -> N
     except UnwritableError:
         raise
     except DataError as error:
-        tally.remove(UNWRITABLE, RemovedRow(row.file, row.place, str(error), row.shown))
+        reason = mask_text(str(error), row.kinds)
+        tally.remove(UNWRITABLE, RemovedRow(row.file, row.place, reason, row.shown))
         return
     written.add(row)
 

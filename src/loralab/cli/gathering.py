@@ -2,15 +2,15 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from loralab.cli.chunks import work_through
 from loralab.cli.request import Request
 from loralab.config.data import DataConfig
 from loralab.data.corpus import Corpus, CorpusWriter
@@ -20,22 +20,17 @@ from loralab.data.formats.detection import NUM_PROBED_ROWS, explain_detection
 from loralab.data.formats.registry import FORMATS, Format
 from loralab.data.intake import INVALID, UNREADABLE, Intake, IntakeResult, RawRow
 from loralab.data.opening import PREFERENCE_FORMS, open_source
-from loralab.data.records import Record
+from loralab.data.privacy import quoted_kinds
 from loralab.data.serialization import record_from_json
 from loralab.data.source import Source
 from loralab.data.sources import Row, json_type
-from loralab.data.tally import SHOWN_EXAMPLES, RemovedRow, Tally, excerpt
+from loralab.data.tally import SHOWN_EXAMPLES, RemovedRow, Tally, describe_removed
 from loralab.errors import DataError
 
 DUPLICATE, NEAR_DUPLICATE = "duplicate", "near_duplicate"
 FALLBACK = "openai"
 """The form by which rows are refused where none can be read."""
 SKIP_HINT = "leave such rows out with on_error=skip"
-CHUNK = 256
-SERIAL_CHUNKS = 80
-"""Chunks worked on in this process before others are started, which takes seconds."""
-
-Result = TypeVar("Result")
 
 
 @dataclass
@@ -124,7 +119,7 @@ def open_one(source: Source, max_rows: int | None, on_error: str = "raise") -> O
     Raises:
         DataError: A file cannot be read, or no single form fits.
     """
-    form, rows = open_source(source, on_error)
+    form, rows = open_source(source, on_error, max_rows)
     first = list(islice(rows, NUM_PROBED_ROWS))
     whole = [row for _, row in first if isinstance(row, Row)]
     if source.prompt_template.user is not None:
@@ -171,24 +166,6 @@ def make_intake(opened: Opened, config: DataConfig, must_answer: bool) -> Intake
     return Intake(opened.source, opened.form, config, for_training=must_answer and has_answers)
 
 
-def work_through(
-    work: Callable[[list[RawRow]], Result], rows: Iterator[RawRow], num_workers: int | None
-) -> Iterator[Result]:
-    """Applies `work` to the rows in chunks and in order, in several processes where there are many."""
-    chunks = iter(lambda: list(islice(rows, CHUNK)), [])
-    if num_workers is None:
-        yield from map(work, islice(chunks, SERIAL_CHUNKS))
-    following = next(chunks, None)
-    if following is None:
-        return
-    if num_workers is not None and num_workers <= 1:
-        yield from map(work, chain([following], chunks))
-        return
-    from loralab.data.workers import map_chunks  # here, because it imports torch
-
-    yield from map_chunks(work, chain([following], chunks), num_workers)
-
-
 def gather(opened: Sequence[Opened], config: DataConfig, folder: Path, must_answer: bool) -> Gathered:
     """Takes in the rows of all sources and marks the duplicates that the options ask to leave out.
 
@@ -201,6 +178,7 @@ def gather(opened: Sequence[Opened], config: DataConfig, folder: Path, must_answ
     writer, duplicates = CorpusWriter(folder / "corpus.arrow"), ExactDuplicates()
     numbers = array("q")  # of the kept rows, for each row that was compared
     accounts, num_kept = [SourceAccount() for _ in opened], 0
+    kinds = quoted_kinds(config.privacy)
     for number, each in enumerate(opened):
         account = accounts[number]
         rows = _watch(each.rows, account.fields)
@@ -212,7 +190,7 @@ def gather(opened: Sequence[Opened], config: DataConfig, folder: Path, must_answ
                     numbers.append(numbers[first])
                     reason = f"the same as {writer.place(numbers[first])}"
                     record = record_from_json(row.record, row.file, row.row)
-                    account.tally.remove(DUPLICATE, _removed(record, reason))
+                    account.tally.remove(DUPLICATE, describe_removed(record, reason, kinds))
                     continue
                 numbers.append(num_kept)
                 num_kept += 1
@@ -253,11 +231,6 @@ def nothing_left(tallies: Iterable[Tally]) -> DataError:
     return DataError(f"no row is left to write; left out: {listed}.")
 
 
-def _removed(record: Record, reason: str) -> RemovedRow:
-    shown = excerpt(" / ".join(message.content[:200] for message in record.messages))
-    return RemovedRow(record.source, record.place, reason, shown)
-
-
 def _watch(rows: Iterator[RawRow], seen: dict[str, FieldCount]) -> Iterator[RawRow]:
     """Counts the fields of rows on their way."""
     for file, row in rows:
@@ -279,5 +252,6 @@ def _drop_near_duplicates(
     for number, first in found.items():
         record, other = corpus.records(np.array([number, first]))
         reason = f"nearly the same as {other.source} {other.place}"
-        accounts[corpus.sources[number]].tally.remove(NEAR_DUPLICATE, _removed(record, reason))
+        removed = describe_removed(record, reason, quoted_kinds(config.privacy))
+        accounts[corpus.sources[number]].tally.remove(NEAR_DUPLICATE, removed)
     return numbers[~np.isin(numbers, np.fromiter(found, np.int64, len(found)))]

@@ -14,6 +14,7 @@ import yaml
 from loralab.config.model import ModelConfig
 from loralab.config.schema import TrainConfig
 from loralab.errors import ConfigError
+from loralab.model.hardware import dtype_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,7 +33,8 @@ Words = Annotated[
 def plan(
     words: Words = None,
     card: Annotated[
-        list[float] | None, typer.Option(metavar="GIB", help="Size of a card; give it again for more cards.")
+        list[float] | None,
+        typer.Option(metavar="GIB", help="Size of a card (else trainer.memory_gib); give it again for more."),
     ] = None,
     rows: Annotated[int | None, typer.Option(help="Rows of a micro-batch: trainer.batch_size.")] = None,
     length: Annotated[int | None, typer.Option(help="Tokens of a row: data.max_length.")] = None,
@@ -52,6 +54,8 @@ def plan(
         )
     config = compose_train([*(words or ()), *_size_words(words or (), rows, length)])
     check_plannable(config, words or (), table, rows)
+    if not cards and config.trainer.memory_gib is not None:
+        cards = [config.trainer.memory_gib]
     written = _plan_table(config, cards) if table else _plan_run(config, cards)
     if json is not None:
         json.write_text(json_library.dumps(written, indent=2) + "\n", encoding="utf-8")
@@ -131,7 +135,7 @@ def _plan_run(config: TrainConfig, cards: list[float]) -> dict[str, Any]:
         "reserved_bytes": planned.reserved_bytes,
         "request": {
             **dataclasses.asdict(planned.request),
-            "dtype": str(planned.request.dtype).removeprefix("torch."),
+            "dtype": dtype_name(planned.request.dtype),
         },
         "trainable": planned.estimate.num_trainable,
         "parts": planned.estimate.parts,

@@ -7,6 +7,7 @@ from rich.console import Console
 from loralab.cli.planning import CONTEXT_GIB, CardPlan, ModelPlan, RunPlan
 from loralab.cli.tables import cells, make_table, plural, say, show_table
 from loralab.config.schema import TrainConfig
+from loralab.model.hardware import dtype_name
 from loralab.model.memory_map import RANKS
 from loralab.runs.memory import GIB
 from loralab.training.batch_size import HEADROOM
@@ -31,7 +32,7 @@ def describe_run(plan: RunPlan) -> list[str]:
     """Says in a few lines which run it is."""
     config, request, estimate = plan.config, plan.request, plan.estimate
     whole = plan.bare.num_parameters
-    dtype = str(request.dtype).removeprefix("torch.")
+    dtype = dtype_name(request.dtype)
     share = estimate.num_trainable / (whole + estimate.num_trainable)
     rank = f" r={request.lora.r}" if plan.ranks else ""
     step = "" if request.accumulation == 1 else f", {request.accumulation} of them a step"

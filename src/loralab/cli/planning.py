@@ -8,14 +8,15 @@ from multiprocessing import get_context
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from loralab.config.method_rules import num_virtual_tokens
 from loralab.config.model import ModelConfig, QuantConfig
 from loralab.config.schema import TrainConfig
-from loralab.errors import ConfigError, ModelError
+from loralab.errors import ConfigError, LoralabError, ModelError
 from loralab.model.attention_choice import FLASH, choose_attention
 from loralab.model.hardware import choose_dtype, multiplies_bf16
 from loralab.model.load import check_length, plan_config, quiet_libraries, skeleton
 from loralab.model.lora import check_adapter
-from loralab.model.memory_advice import MOST_SHOWN, Advice, advise, resized
+from loralab.model.memory_advice import MOST_SHOWN, Advice, Remedies, advise, allowed_remedies, resized
 from loralab.model.memory_map import RANKED_METHODS, RANKS, MemoryMap
 from loralab.model.memory_request import QUANTIZED, UNQUANTIZED, MemoryEstimate, MemoryRequest
 from loralab.model.prequantized import left_out, prequantized
@@ -43,6 +44,8 @@ class Bare:
     """Parameters, without an adapter."""
     notes: tuple[str, ...] = ()
     """What differs from the configuration, in words."""
+    is_stored_quantized: bool = False
+    """Whether its weights come quantized."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,7 @@ def bare_model(config: TrainConfig, device_type: str, dtype: torch.dtype) -> Bar
         LoralabError: The run cannot be.
     """
     model_config = plan_config(config.model)
-    check_length(model_config, config.data.max_length)
+    check_length(model_config, config.data.max_length, num_virtual_tokens(config.lora))
     quant = config.quant
     notes: tuple[str, ...] = ()
     if (found := prequantized(model_config)) is not None:
@@ -153,7 +156,8 @@ def bare_model(config: TrainConfig, device_type: str, dtype: torch.dtype) -> Bar
     model.set_attn_implementation(attention_name(config, model_config, device_type, dtype))
     check_skip_modules(model, quant)
     check_adapter(model, config.lora)
-    return Bare(model, quant, sum(parameter.numel() for parameter in model.parameters()), notes)
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Bare(model, quant, num_parameters, notes, found is not None)
 
 
 def attention_name(
@@ -211,6 +215,7 @@ def plan_run(config: TrainConfig, cards: Sequence[float]) -> RunPlan:
     reserved_bytes = reserved(device_type)
     bare = bare_model(config, device_type, dtype)
     memory = MemoryMap(bare.model, make_request(config, bare.quant, dtype), device_type)
+    remedies = allowed_remedies(config, bare.is_stored_quantized)
     return RunPlan(
         config=config,
         bare=bare,
@@ -218,12 +223,12 @@ def plan_run(config: TrainConfig, cards: Sequence[float]) -> RunPlan:
         request=memory.request,
         estimate=memory.estimate(memory.request),
         reserved_bytes=reserved_bytes,
-        cards=tuple(_plan_card(memory, card, reserved_bytes) for card in cards),
+        cards=tuple(_plan_card(memory, card, reserved_bytes, remedies) for card in cards),
         ranks=tuple(_plan_rank(memory, rank, cards, reserved_bytes) for rank in memory.ranks),
     )
 
 
-def _plan_card(memory: MemoryMap, card: float, reserved_bytes: int) -> CardPlan:
+def _plan_card(memory: MemoryMap, card: float, reserved_bytes: int, remedies: Remedies) -> CardPlan:
     request, usable = memory.request, round(card * GIB) - reserved_bytes
     limit = HEADROOM * usable
     largest = [memory.largest_rows(limit, request.lora.r, each) * request.width for each in (False, True)]
@@ -232,7 +237,7 @@ def _plan_card(memory: MemoryMap, card: float, reserved_bytes: int) -> CardPlan:
     advice: list[Advice] = []
     # No setting makes weights smaller that have 4 bits already.
     if estimate.peak > usable and not (request.quant.name in FOUR_BITS and weights > limit):
-        advice = advise(request, memory.nearly, int(limit))[:MOST_SHOWN]
+        advice = advise(request, memory.nearly, int(limit), remedies)[:MOST_SHOWN]
     return CardPlan(card, usable, estimate.peak, (largest[0], largest[1]), tuple(advice))
 
 
@@ -274,7 +279,7 @@ def plan_model(config: TrainConfig) -> ModelPlan:
     device_type, dtype = plan_device(config)
     try:
         bare = bare_model(config, device_type, dtype)
-    except ConfigError as error:
+    except LoralabError as error:
         return ModelPlan(config.model.name, 0, {}, str(error))
     whole = make_request(config, bare.quant, dtype)
     one_row = replace(

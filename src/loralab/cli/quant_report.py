@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from loralab.cli.gathering import gather, open_all
@@ -24,7 +25,13 @@ from loralab.evaluation.quantization import (
     perplexity_rise,
     report_schemes,
 )
-from loralab.model.hardware import check_quantization, gpu_capability, resolve_device, resolve_dtype
+from loralab.model.hardware import (
+    check_quantization,
+    dtype_name,
+    gpu_capability,
+    resolve_device,
+    resolve_dtype,
+)
 from loralab.model.load import check_length, load_config, quiet_libraries, skeleton
 from loralab.model.quant_report import LayerStorage, by_kind
 from loralab.model.quantize import check_skip_modules
@@ -47,6 +54,8 @@ def run_quant_report(request: QuantRequest, by_layer: bool, json_path: Path | No
         LoralabError: Something the user must change.
     """
     quiet_libraries()
+    if request.trainer.threads is not None:
+        torch.set_num_threads(request.trainer.threads)
     console = make_console()
     device = resolve_device(request.trainer.accelerator)
     dtype = resolve_dtype(request.trainer.precision, device)
@@ -58,7 +67,7 @@ def run_quant_report(request: QuantRequest, by_layer: bool, json_path: Path | No
         check_quantization(quant.name, gpu_capability(device))
         check_skip_modules(tree, quant)
     named = request.model.path or EMBEDDED
-    say(console, f"{named} · {str(dtype).removeprefix('torch.')} on {device.type}", "bold")
+    say(console, f"{named} · {dtype_name(dtype)} on {device.type}", "bold")
     with tempfile.TemporaryDirectory() as folder:
         batches = None
         if request.data is not None:
@@ -72,7 +81,7 @@ def run_quant_report(request: QuantRequest, by_layer: bool, json_path: Path | No
     _print_summary(console, reports)
     if json_path is not None:
         reference = _full_precision(reports)
-        written = {"model": named, "dtype": str(dtype).removeprefix("torch."), "device": device.type}
+        written = {"model": named, "dtype": dtype_name(dtype), "device": device.type}
         found = written | {"schemes": [report.to_dict(reference) for report in reports]}
         json_path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         say(console, f"figures: {json_path}")

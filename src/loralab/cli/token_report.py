@@ -75,9 +75,7 @@ def _print_account(
     ledger = counted.ledger
     console.print()
     say(console, "as the model sees them", "bold")
-    if counted.without_answer:
-        say(console, f"{counted.without_answer:,} rows have no answer to learn and no tokens below")
-    print_removed(console, Tally(counted.rows, counted.tally.removed))
+    print_removed(console, counted.tally)
     if counted.lengths:
         table = make_table("tokens", ">min", ">median", ">p95", ">max")
         table.add_row(*cells("row", *spread_cells(spread(counted.lengths))))
@@ -128,8 +126,11 @@ def _facts(inspected: Inspected, counted: TokenAccount, tokenizer: PreTrainedTok
     return DataFacts(
         title=", ".join(names),
         report=DataReport(
-            [_source_report(each, account) for each, account in zip(opened, gathered.accounts, strict=True)],
-            {"train": Tally(counted.rows, counted.tally.removed)},
+            [
+                _source_report(each, account, counted.by_source.get(number, Tally()))
+                for number, (each, account) in enumerate(zip(opened, gathered.accounts, strict=True))
+            ],
+            {"train": counted.tally},
             {"train": counted.ledger},
         ),
         files=files,
@@ -144,7 +145,7 @@ def _facts(inspected: Inspected, counted: TokenAccount, tokenizer: PreTrainedTok
     )
 
 
-def _source_report(opened: Opened, account: SourceAccount) -> SourceReport:
+def _source_report(opened: Opened, account: SourceAccount, later: Tally) -> SourceReport:
     return SourceReport(
         opened.source.name,
         "train",
@@ -154,4 +155,5 @@ def _source_report(opened: Opened, account: SourceAccount) -> SourceReport:
         account.private_rows,
         account.private_examples,
         opened.reason.removeprefix(f"{opened.form_name}: "),
+        splits={"train": later},
     )

@@ -1,7 +1,7 @@
 """Rows as a model would see them: tokens, what is learned of them, and what training would refuse."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +16,12 @@ from loralab.data.chat_templates import set_chat_template
 from loralab.data.corpus import Corpus
 from loralab.data.encoding import UNRENDERED, ExampleMaker
 from loralab.data.gate import Ledger, LengthCount, check_lengths, check_supervision, make_ledger
-from loralab.data.intake import to_supervised
+from loralab.data.intake import BAD_ANSWER, NO_ANSWER, to_supervised
+from loralab.data.prepare import chunks_by_source
+from loralab.data.privacy import quoted_kinds
 from loralab.data.records import LabelledConversation, Record
 from loralab.data.store import SCHEMA, ExampleStore
-from loralab.data.tally import Tally
+from loralab.data.tally import Tally, describe_removed
 from loralab.data.validity import is_prompt_only
 from loralab.data.workers import map_chunks
 from loralab.errors import DataError, ModelError, did_you_mean
@@ -27,6 +29,8 @@ from loralab.model.load import quiet_libraries
 from loralab.model.tokenizer import load_tokenizer
 
 ROWS_PER_CHUNK = 256
+WITHOUT_ANSWER = "without_answer"
+"""The check that a row fails when it has nothing to learn."""
 EMBEDDED = "embedded"
 """Name of the tokenizer of the model that comes with the package."""
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -39,11 +43,11 @@ class TokenAccount:
     """What became of the rows on the way to tokens."""
 
     rows: int
-    """Rows with an answer to learn."""
-    without_answer: int
-    """Rows that have none, and so no tokens here."""
+    """Rows that were looked at."""
     tally: Tally
-    """Rows that the template refuses or that the token limits leave out."""
+    """The same rows, and those left out: without an answer, by the template or by the token limits."""
+    by_source: dict[int, Tally]
+    """The same for each source with such rows, by its number."""
     store: ExampleStore
     """The examples."""
     ledger: Ledger
@@ -105,25 +109,31 @@ def count_tokens(
         config: What to supervise and how long examples may be.
         folder: Where the examples may lie.
     """
-    learned = _with_answers(corpus, alive)
+    by_source = {
+        int(number): Tally(int(rows))
+        for number, rows in zip(*np.unique(corpus.sources[alive], return_counts=True), strict=True)
+    }
+    learned = _with_answers(corpus, alive, by_source, quoted_kinds(config.privacy))
     view = _Learned(corpus.path, corpus.files, corpus.sources, corpus.file_numbers, corpus.rows)
     maker = ExampleMaker(view, tokenizer, config, [1.0] * (int(corpus.sources.max(initial=0)) + 1))
-    tally, count, faults = Tally(len(learned)), LengthCount(), dict[str, list[str]]()
-    chunks = [learned[at : at + ROWS_PER_CHUNK] for at in range(0, len(learned), ROWS_PER_CHUNK)]
+    count, faults = LengthCount(), dict[str, list[str]]()
+    chunks = chunks_by_source(learned, corpus.sources)
     path = folder / "examples.arrow"
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-        for made in map_chunks(maker, chunks, config.num_workers):
-            tally.add(Tally(0, made.tally.removed))
+        for chunk, made in zip(chunks, map_chunks(maker, chunks, config.num_workers), strict=True):
+            by_source[int(corpus.sources[chunk[0]])].add(Tally(0, made.tally.removed))
             count.add(made.count)
             for fault, places in made.faults.items():
                 faults.setdefault(fault, []).extend(places)
             if made.columns is not None:
                 writer.write_batch(made.columns)
-    store = ExampleStore(path)
+    store, tally = ExampleStore(path), Tally()
+    for each in by_source.values():
+        tally.add(each)
     return TokenAccount(
-        rows=len(learned),
-        without_answer=len(alive) - len(learned),
+        rows=tally.rows,
         tally=tally,
+        by_source=by_source,
         store=store,
         ledger=make_ledger(count, store.lengths, store.supervised),
         lengths=count.lengths,
@@ -131,18 +141,28 @@ def count_tokens(
     )
 
 
-def _with_answers(corpus: Corpus, alive: NDArray[np.int64]) -> NDArray[np.int64]:
+def _with_answers(
+    corpus: Corpus, alive: NDArray[np.int64], by_source: Mapping[int, Tally], kinds: Sequence[str]
+) -> NDArray[np.int64]:
+    """Returns the rows with an answer to learn and enters the others in the tally of their source."""
     chosen: list[int] = []
     for start in range(0, len(alive), ROWS_PER_CHUNK):
         numbers = alive[start : start + ROWS_PER_CHUNK]
         records = corpus.records(numbers)
-        chosen += [int(n) for n, record in zip(numbers, records, strict=True) if _has_answer(record)]
+        for number, record in zip(numbers, records, strict=True):
+            if reason := _explain_no_answer(record):
+                removed = describe_removed(record, reason, kinds)
+                by_source[int(corpus.sources[number])].remove(WITHOUT_ANSWER, removed)
+            else:
+                chosen.append(int(number))
     return np.array(chosen, np.int64)
 
 
-def _has_answer(record: Record) -> bool:
-    is_bad = isinstance(record, LabelledConversation) and not record.label
-    return not is_bad and not is_prompt_only(record)
+def _explain_no_answer(record: Record) -> str:
+    """Returns why there is nothing to learn of a record; empty where there is."""
+    if isinstance(record, LabelledConversation) and not record.label:
+        return BAD_ANSWER
+    return NO_ANSWER if is_prompt_only(record) else ""
 
 
 def _unrendered(tally: Tally, on_error: str) -> Iterator[str]:

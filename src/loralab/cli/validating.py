@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from loralab.cli.gathering import make_intake, open_one, work_through
+from loralab.cli.chunks import work_through
+from loralab.cli.gathering import make_intake, open_one
 from loralab.cli.request import Request
 from loralab.cli.tables import make_console, plural, say
 from loralab.data.intake import INVALID, UNREADABLE, Intake, RawRow

@@ -121,6 +121,26 @@ class DedupConfig:
 
 
 @dataclass
+class BenchmarkConfig:
+    """Rows to compare with; where no form is named or found, all text of a row counts."""
+
+    path: Any = None
+    """A file, folder, glob, list of them, or `hub:owner/name` for a dataset of the Hub."""
+    subset: str | None = None
+    """Configuration of a Hub dataset."""
+    split: str = "test"
+    """Split of a Hub dataset."""
+    revision: str | None = None
+    """Branch, tag or commit of a Hub dataset."""
+    format: str = "auto"
+    """Form of the rows."""
+    columns: ColumnsConfig | None = None
+    """Names of the fields."""
+    encoding: str = "utf-8"
+    """Text encoding of the files."""
+
+
+@dataclass
 class ContaminationConfig:
     """Overlap of training rows with validation, test and benchmark rows."""
 
@@ -130,8 +150,9 @@ class ContaminationConfig:
     """Words in a row that must agree (arXiv:2005.14165, appendix C); 5 or more."""
     near: float | None = None
     """MinHash Jaccard similarity that also counts as overlap; above 0, to 1."""
-    benchmarks: list[str] = field(default_factory=list)
-    """Files whose rows must not be trained on."""
+    benchmarks: list[Any] = field(default_factory=list)
+    """Rows that must not be trained on: files, folders, globs, `hub:owner/name`, or groups with the keys of
+    `BenchmarkConfig`."""
 
 
 @dataclass

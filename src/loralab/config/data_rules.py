@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from loralab.config.data import DataConfig
+from loralab.config.data import BenchmarkConfig, DataConfig
 from loralab.errors import did_you_mean
 
 FORMATS = (
@@ -21,6 +21,7 @@ def data_faults(data: DataConfig) -> Iterator[str]:
     """Yields every fault of the group that no single value shows."""
     yield from _place_faults(data)
     yield from _source_faults(data)
+    yield from _benchmark_faults(data)
     yield from _split_faults(data)
     if not _is_supervise(data.supervise):
         yield (
@@ -69,8 +70,7 @@ def _source_faults(data: DataConfig) -> Iterator[str]:
     for number, source in enumerate(data.sources):
         key = f"data.sources[{number}]"
         if source.format is not None and source.format not in FORMATS:
-            hint = did_you_mean(source.format, FORMATS)
-            yield f"{key}.format={source.format!r} is unknown.{hint} Allowed: {', '.join(FORMATS)}."
+            yield _unknown_form(key, source.format)
         if source.path is None or not _is_path(source.path):
             yield f"{key}.path={source.path!r} is no path. Give a file, folder, glob or hub:owner/name."
         for name, low in (("weight", 0), ("rows", 0), ("epochs", 0), ("loss_weight", 0)):
@@ -82,6 +82,27 @@ def _source_faults(data: DataConfig) -> Iterator[str]:
     names = [source.name for source in data.sources if source.name is not None]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"data.sources: two sources are called {name!r}. Give each a name of its own."
+
+
+def _benchmark_faults(data: DataConfig) -> Iterator[str]:
+    benchmarks = data.contamination.benchmarks
+    if benchmarks and data.contamination.action == "none":
+        yield (
+            "data.contamination.benchmarks has no effect with data.contamination.action=none. Use report or "
+            "drop, or leave the benchmarks out."
+        )
+    for number, entry in enumerate(benchmarks):
+        key = f"data.contamination.benchmarks[{number}]"
+        given = entry if isinstance(entry, BenchmarkConfig) else BenchmarkConfig(path=entry)
+        if given.format not in FORMATS:
+            yield _unknown_form(key, given.format)
+        if not _is_path(given.path):
+            yield f"{key}.path={given.path!r} is no path. Give a file, folder, glob or hub:owner/name."
+
+
+def _unknown_form(key: str, form: str) -> str:
+    hint = did_you_mean(form, FORMATS)
+    return f"{key}.format={form!r} is unknown.{hint} Allowed: {', '.join(FORMATS)}."
 
 
 def _split_faults(data: DataConfig) -> Iterator[str]:

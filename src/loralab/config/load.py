@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from loralab.config.data import ColumnsConfig, DataConfig, PromptTemplateConfig, SourceConfig
+from loralab.config.data import BenchmarkConfig, ColumnsConfig, DataConfig, PromptTemplateConfig, SourceConfig
 from loralab.config.explanation import explain_form, explain_group, explain_type, holds_any_key, refused_value
 from loralab.config.schema import EvaluateConfig, TrainConfig
 from loralab.config.validate import validate_evaluate, validate_train
@@ -118,7 +118,8 @@ def load_data(overrides: Sequence[str]) -> DataConfig:
         typed = next((word.partition("=")[2] for word in words if word.partition("=")[0] == key), "")
         wrong = explain_type(DataConfig, key, typed or refused_value(str(error)), "data.") if key else ""
         raise ConfigError(wrong or f"{' '.join(overrides)}: {_first_line(error)}") from error
-    data.name, data.sources = "file", _read_sources(data.sources)
+    data.name = "file"
+    _read_entries(data)
     validate_train(TrainConfig(data=data))
     return data
 
@@ -248,33 +249,36 @@ def _to_object(config: DictConfig, schema: type) -> Any:
             raise ConfigError(f"{key} is unknown.{did_you_mean(key, known)}")
     typed = OmegaConf.to_object(config)
     if isinstance(typed, TrainConfig):
-        typed.data.sources = _read_sources(typed.data.sources)
+        _read_entries(typed.data)
     return typed
 
 
-def _read_sources(entries: Sequence[Any]) -> list[SourceConfig]:
-    """Checks each entry of `data.sources` by itself: in one check of all, an error would not tell which."""
-    sources = []
-    for number, entry in enumerate(entries):
-        key = f"data.sources[{number}]"
-        if isinstance(entry, SourceConfig):
-            sources.append(entry)
-            continue
-        if not isinstance(entry, Mapping):
-            raise ConfigError(f"{key}={entry!r} is not a group of keys. Write it as {{path:{entry}}}.")
-        known = {*leaf_keys(SourceConfig), *(f"columns.{name}" for name in leaf_keys(ColumnsConfig))}
-        known |= {f"prompt_template.{name}" for name in leaf_keys(PromptTemplateConfig)}
-        for name in _dotted(entry):
-            if name not in known:
-                raise ConfigError(f"{key}.{name} is unknown.{did_you_mean(name, known)}")
-        try:
-            merged = OmegaConf.merge(OmegaConf.structured(SourceConfig), entry)
-            sources.append(cast(SourceConfig, OmegaConf.to_object(merged)))
-        except OmegaConfBaseException as error:
-            name = str(error.full_key or "")
-            wrong = explain_type(SourceConfig, name, refused_value(str(error)), f"{key}.") if name else ""
-            raise ConfigError(wrong or f"{key}: {_first_line(error)}") from error
-    return sources
+def _read_entries(data: DataConfig) -> None:
+    """Checks each entry by itself: in one check of all, an error would not tell which. Paths alone stay."""
+    data.sources = [_typed(f"data.sources[{i}]", each, SourceConfig) for i, each in enumerate(data.sources)]
+    key, benchmarks = "data.contamination.benchmarks", data.contamination.benchmarks
+    for i, each in enumerate(benchmarks):
+        if not isinstance(each, str):
+            benchmarks[i] = _typed(f"{key}[{i}]", each, BenchmarkConfig)
+
+
+def _typed(key: str, entry: Any, schema: type) -> Any:
+    if isinstance(entry, schema):
+        return entry
+    if not isinstance(entry, Mapping):
+        raise ConfigError(f"{key}={entry!r} is not a group of keys. Write it as {{path:{entry}}}.")
+    known = set(leaf_keys(schema))
+    for group, inner in (("columns", ColumnsConfig), ("prompt_template", PromptTemplateConfig)):
+        known |= {f"{group}.{name}" for name in leaf_keys(inner) if group in known}
+    for name in _dotted(entry):
+        if name not in known:
+            raise ConfigError(f"{key}.{name} is unknown.{did_you_mean(name, known)}")
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), entry))
+    except OmegaConfBaseException as error:
+        name = str(error.full_key or "")
+        wrong = explain_type(schema, name, refused_value(str(error)), f"{key}.") if name else ""
+        raise ConfigError(wrong or f"{key}: {_first_line(error)}") from error
 
 
 def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -16,14 +16,14 @@ class ModelConfig:
     path: str | None = None
     """A folder, a GGUF file or a Hub name; null takes the embedded SmolLM2-135M-Instruct."""
     revision: str | None = None
-    """Branch, tag or commit of a Hub model."""
+    """Branch, tag or commit of a Hub model; null for all others."""
     attention: str = "auto"
     """Attention implementation of transformers: sdpa, eager, flash_attention_2 (GPU only), or auto."""
     added_tokens: list[str] = field(default_factory=list)
     """Tokens to add to the vocabulary; their embedding rows are trained and saved with the adapter."""
     architecture: dict[str, Any] = field(default_factory=dict)
-    """The model's own `config.json` in short: `model_type` and its sizes. With it `dry_run=true` and
-    `loralab plan` know the model without reaching the Hub; a run reads the model's own file."""
+    """The model's own `config.json` in short: `model_type` and its sizes. With it `loralab plan`
+    knows the model without reaching the Hub; a run, also with `dry_run=true`, reads the model's own file."""
     trust_remote_code: bool = False
     """Whether code that comes with a Hub model may run."""
 

@@ -170,6 +170,11 @@ def _cross_group(config: TrainConfig) -> Iterator[str]:
     trainer, name = config.trainer, config.run.name
     if trainer.accelerator == "cpu" and config.model.attention == "flash_attention_2":
         yield "model.attention=flash_attention_2 needs a GPU. Use model.attention=sdpa."
+    if config.model.path is None and config.model.revision is not None:
+        yield (
+            f"model.revision={config.model.revision!r} has no effect with the embedded model, of which there "
+            "is one. Leave it out."
+        )
     if name is not None and (not name.strip("./ ") or "/" in name or "\\" in name):
         yield f"run.name={name!r} is not a folder name. Use letters, digits, '-', '_' and '.'."
     if config.resume is not None and name is not None:

@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import datetime
 import hashlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,9 @@ from loralab.data.templating import special_tokens
 WITHOUT_EFFECT = ("cache", "num_workers", "packing")
 """Options of `DataConfig` that change no example."""
 
+SHAPING_PACKAGES = ("transformers", "tokenizers", "py3langid")
+"""Packages whose version may change an example."""
+
 MAX_FOLDERS = 20
 """Prepared data sets that are kept."""
 MAX_BYTES = 10 * 2**30
@@ -31,19 +36,20 @@ UNFINISHED = (".building-", ".removing-")
 """How the names of folders begin that hold no prepared data yet, or no longer."""
 
 
-def cache_dir() -> Path:
-    """The folder of everything that can be made again: `$LORALAB_CACHE` or `~/.cache/loralab`."""
-    return Path(os.environ.get("LORALAB_CACHE") or Path.home() / ".cache" / "loralab")
-
-
 def cache_key(
-    config: DataConfig, tokenizer: PreTrainedTokenizerBase, files: Sequence[DataFile], seed: int
+    config: DataConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    files: Sequence[DataFile],
+    seed: int,
+    today: datetime.date,
 ) -> str:
     """Hashes what the prepared examples are a function of.
 
     That is the content of the files, the options, the seed of the split, the tokenizer with its chat
-    template, and the code of this package's data layer: a change in any of them is another key.
+    template, the day where that template writes it, the code of this package's data layer, and the
+    versions of the libraries that render, tokenize and judge: a change in any of them is another key.
     """
+    template = str(tokenizer.chat_template)
     options: dict[str, Any] = dataclasses.asdict(config)
     for name in WITHOUT_EFFECT:
         del options[name]
@@ -51,10 +57,12 @@ def cache_key(
         "options": options,
         "seed": seed,
         "files": [(file.path, file.sha256) for file in files],
-        "template": str(tokenizer.chat_template),
+        "template": template,
+        "day": today.isoformat() if "strftime_now" in template else "",
         "specials": special_tokens(tokenizer),
         "roles": (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token),
         "code": _code_hash(),
+        "versions": [_version(package) for package in SHAPING_PACKAGES],
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -94,8 +102,33 @@ def prune(root: Path, used: Path, now: float) -> None:
     for folder in sorted(ages, key=lambda folder: ages[folder], reverse=True):
         is_too_many = num_left > MAX_FOLDERS and ages[folder] > DAY_S
         is_too_much = bytes_left > MAX_BYTES and ages[folder] > HOUR_S
-        if folder != used and (is_too_many or is_too_much) and _remove(folder):
+        if folder != used and (is_too_many or is_too_much) and remove(folder):
             num_left, bytes_left = num_left - 1, bytes_left - sizes[folder]
+
+
+def remove(folder: Path) -> bool:
+    """Takes a folder away under its name first, so that nobody finds half of it; says whether that worked."""
+    gone = folder.with_name(f".removing-{os.getpid()}-{folder.name}")
+    try:
+        folder.rename(gone)
+    except OSError:
+        return False
+    shutil.rmtree(gone, ignore_errors=True)
+    return True
+
+
+def flush(folder: Path) -> None:
+    """Waits until the files of a folder are on the disk: a power cut must not leave names without content.
+
+    Raises:
+        OSError: The disk did not take them.
+    """
+    for path in (*folder.iterdir(), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _subfolders(root: Path) -> list[Path]:
@@ -114,15 +147,11 @@ def _facts(folder: Path) -> list[os.stat_result]:
     return facts
 
 
-def _remove(folder: Path) -> bool:
-    """Takes a folder away under its name first, so that nobody finds half of it."""
-    gone = folder.with_name(f".removing-{folder.name}")
+def _version(package: str) -> str:
     try:
-        folder.rename(gone)
-    except OSError:
-        return False
-    shutil.rmtree(gone, ignore_errors=True)
-    return True
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def _code_hash() -> str:

@@ -1,6 +1,6 @@
 """What compares rows with each other: near duplicates, and the rows that must not be trained on."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +9,9 @@ from loralab.config.data import DataConfig, DedupConfig
 from loralab.data.contamination import OverlapIndex
 from loralab.data.corpus import Corpus
 from loralab.data.dedup import conversation_text, near_duplicate_clusters, prompt_text
+from loralab.data.privacy import FINDERS
 from loralab.data.records import Record
-from loralab.data.tally import RemovedRow, excerpt_turns
+from loralab.data.tally import RemovedRow, describe_removed
 
 Numbers = NDArray[np.int64]
 
@@ -45,7 +46,7 @@ def build_overlap_index(
     index = OverlapIndex(options.ngram, options.near, config.dedup.num_perm)
     for part, numbers in held_out.items():
         for record in corpus.stream(numbers):
-            index.add(record, f"{part} {record.place}")
+            index.add(record, f"{part} {record.source} {record.place}")
     for path, records in benchmarks.items():
         for record in records:
             index.add(record, f"{path} {record.place}")
@@ -54,8 +55,15 @@ def build_overlap_index(
     return index
 
 
-def removed_row(corpus: Corpus, number: int, reason: str) -> RemovedRow:
-    """Describes a row of the corpus that is left out or reported."""
-    record = corpus.records(np.array([number]))[0]
-    shown = excerpt_turns(record.messages)
-    return RemovedRow(record.source, record.place, reason, shown)
+def removed_row(
+    corpus: Corpus, number: int, reason: str, kinds: Sequence[str] = tuple(FINDERS)
+) -> RemovedRow:
+    """Describes a row of the corpus that is left out or reported.
+
+    Args:
+        corpus: All rows.
+        number: The row.
+        reason: Why it is left out.
+        kinds: The kinds of personal data to mask in what is quoted of it.
+    """
+    return describe_removed(corpus.records(np.array([number]))[0], reason, kinds)

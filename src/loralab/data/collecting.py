@@ -1,38 +1,30 @@
 """Reads every source once, cleans across sources, and says which rows go where."""
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loralab.config.data import DataConfig, PrivacyConfig, PromptTemplateConfig, QualityConfig
+from loralab.config.data import DataConfig
+from loralab.data.benchmarks import BENCHMARK, benchmark_sources, read_benchmark
 from loralab.data.cleaning import build_overlap_index, find_near_duplicates, removed_row
 from loralab.data.contamination import OverlapIndex
 from loralab.data.corpus import Corpus, CorpusWriter
 from loralab.data.dedup import ExactDuplicates
-from loralab.data.formats.detection import NUM_PROBED_ROWS
-from loralab.data.formats.registry import Format
 from loralab.data.holdout import hold_out
-from loralab.data.intake import Intake, RawRow
-from loralab.data.opening import check_purpose, open_source, refuse_faults
-from loralab.data.records import Record
+from loralab.data.intake import Intake
+from loralab.data.opening import check_purpose, explain_form, open_source, refuse_faults
 from loralab.data.report import SourceReport
 from loralab.data.serialization import record_from_json
 from loralab.data.source import PARTS, Source
-from loralab.data.sources import Row
 from loralab.data.tally import RemovedRow, Tally, excerpt_turns
 from loralab.data.workers import chunked, map_chunks
 from loralab.errors import DataError
 
 ROWS_PER_CHUNK = 256
-BENCHMARK = "benchmark"
-"""What the report of a benchmark names in place of a part."""
-NAMED_FIELDS = 12
-FIELD_CHARS = 40
 
 
 @dataclass
@@ -103,61 +95,25 @@ def collect(sources: Sequence[Source], config: DataConfig, seed: int, folder: Pa
         parts = hold_out(corpus, given, config, [source.name for source in sources], seed)
     except DataError as error:
         raise DataError(f"{error}{_explain_losses(ordered)}") from None
-    accounts = [SourceReport(path, BENCHMARK, "", Tally()) for path in config.contamination.benchmarks]
-    benchmarks = {account.name: read_benchmark(account, config) for account in accounts}
+    accounts = [(each, SourceReport(each.name, BENCHMARK, "", Tally())) for each in benchmark_sources(config)]
+    benchmarks = {source.name: read_benchmark(source, account, config) for source, account in accounts}
     held_out = {part: parts[part] for part in ("test", "val")}
     index = build_overlap_index(corpus, held_out, benchmarks, config)
     tallies = {part: Tally(len(rows)) for part, rows in parts.items()}
-    return Collected(corpus, parts, ordered, tallies, index, accounts if index is not None else [])
-
-
-def read_benchmark(account: SourceReport, config: DataConfig) -> Iterator[Record]:
-    """Yields the rows of a benchmark file, whatever their form.
-
-    Args:
-        account: Names the file; is given what became of its rows on the way.
-        config: How to treat faulty rows, and how many processes to use.
-
-    Raises:
-        DataError: The file or some of its rows cannot be read, unless they are to be skipped.
-    """
-    path = account.name
-    source = Source(
-        name=path,
-        part="test",
-        key="data.contamination.benchmarks",
-        path=path,
-        form="auto",
-        columns={},
-        prompt_template=PromptTemplateConfig(),
-        encoding="utf-8",
-    )
-    form, rows = open_source(source, config.on_error)
-    account.form, account.reason, rows = explain_form(source, form, rows)
-    # Whatever the benchmark asks must not be trained on, so nothing but what cannot be read is left out.
-    as_it_is = DataConfig(
-        quality=QualityConfig(min_chars=None, role_order=False, max_garble=None),
-        privacy=PrivacyConfig(action="none"),
-    )
-    intake, tally = Intake(source, form, as_it_is, for_training=False), account.tally
-    for result in map_chunks(intake, chunked(rows, ROWS_PER_CHUNK), config.num_workers):
-        tally.add(result.tally)
-        yield from (record_from_json(row.record, row.file, row.row) for row in result.kept)
-    refuse_faults(source, tally, config.on_error)
-    if not tally.kept:
-        raise DataError(f"{source.key}={path!r}: no row to compare with; give another file.")
+    read = [account for _, account in accounts] if index is not None else []
+    return Collected(corpus, parts, ordered, tallies, index, read)
 
 
 def _read(
     source: Source, number: int, config: DataConfig, writer: CorpusWriter, seen: SeenRows
 ) -> SourceReport:
-    form, rows = open_source(source, config.on_error)
+    limit = config.max_examples if source.part == "train" else None
+    form, rows = open_source(source, config.on_error, limit)
     check_purpose(source, form, config.preference)
     name, reason, rows = explain_form(source, form, rows)
-    limit = config.max_examples if source.part == "train" else None
     intake = Intake(source, form, config, for_training=True)
     report = SourceReport(source.name, source.part, name, Tally(), reason=reason)
-    for result in map_chunks(intake, chunked(islice(rows, limit), ROWS_PER_CHUNK), config.num_workers):
+    for result in map_chunks(intake, chunked(rows, ROWS_PER_CHUNK), config.num_workers):
         report.tally.add(result.tally)
         report.add_findings(result.private, result.private_rows, result.private_examples)
         for row in result.kept:
@@ -173,33 +129,6 @@ def _read(
     # Whether there are more rows is not looked at: the next one could stop a run that does not need it.
     report.limit = limit if report.tally.rows == limit else None
     return report
-
-
-def explain_form(
-    source: Source, form: Format | None, rows: Iterator[RawRow]
-) -> tuple[str, str, Iterator[RawRow]]:
-    """Returns the name of the form of a source's rows, why it is that one, and all of the rows.
-
-    Args:
-        source: Where the rows come from.
-        form: What `open_source` found.
-        rows: Every row, of which the first are read.
-    """
-    first = list(islice(rows, NUM_PROBED_ROWS))
-    fields = next((row.fields for _, row in first if isinstance(row, Row)), {})
-    names = [name if len(name) <= FIELD_CHARS else f"{name[:FIELD_CHARS]}…" for name in map(str, fields)]
-    more = f" and {len(names) - NAMED_FIELDS} more" if len(names) > NAMED_FIELDS else ""
-    seen = f"; fields of the first row: {', '.join(names[:NAMED_FIELDS])}{more}" if names else ""
-    mapped = ", ".join(f"data.columns.{name}={column}" for name, column in source.columns.items())
-    if form is None and source.prompt_template.user is None:
-        name, reason = "none", "no row can be read"
-    elif form is None:
-        name, reason = "prompt_template", "data.prompt_template builds the turns"
-    elif source.form != "auto":
-        name, reason = form.name, "as given"
-    else:
-        name, reason = form.name, f"found: {form.evidence}"
-    return name, f"{reason}{f'; {mapped}' if mapped else ''}{seen}", chain(first, rows)
 
 
 def _drop_near_duplicates(

@@ -14,13 +14,16 @@ from loralab.data.corpus import Corpus
 from loralab.data.fitting import Fitted, explain_drop, fit
 from loralab.data.gate import LengthCount, find_gate_faults
 from loralab.data.masking import Encoded, encode
+from loralab.data.privacy import mask_record, quoted_kinds
 from loralab.data.records import Conversation, Record
 from loralab.data.store import example_columns
-from loralab.data.tally import RemovedRow, Tally, excerpt_turns
+from loralab.data.tally import RemovedRow, Tally, describe_removed
 from loralab.data.templating import Rendered, Renderer, special_tokens
 from loralab.data.word_tokens import WordTokens
 from loralab.errors import DataError
 
+PRIVATE_WORDS = "words that hold personal data"
+"""What is said of shared words that cannot be quoted without it."""
 UNRENDERED = "chat_template"
 """The check that a row fails when its turns cannot be rendered as they are."""
 
@@ -63,6 +66,7 @@ class ExampleMaker:
         """
         self.corpus, self.tokenizer, self.config, self.loss_weights = corpus, tokenizer, config, loss_weights
         self.overlap_index = overlap_index
+        self.quoted_kinds = quoted_kinds(config.privacy)
         self.renderer = Renderer(tokenizer, config.supervise)
         self.words = WordTokens(tokenizer.backend_tokenizer)
         self.stop_ids = frozenset(special_tokens(tokenizer).values())
@@ -75,7 +79,7 @@ class ExampleMaker:
         for number, conversation, overlap in zip(numbers, records, self._find_overlaps(records), strict=True):
             assert isinstance(conversation, Conversation)
             if overlap is not None:
-                found = _removed(conversation, f"shares with {overlap.against}: {overlap.text}")
+                found = self._removed(conversation, self._explain_overlap(conversation, overlap))
                 overlaps.append(found)
                 if self.config.contamination.action == "drop":
                     tally.remove("contamination", found)
@@ -83,7 +87,7 @@ class ExampleMaker:
             try:
                 kept.append((int(number), conversation, self._render(conversation)))
             except DataError as error:
-                tally.remove(UNRENDERED, _removed(conversation, str(error)))
+                tally.remove(UNRENDERED, self._removed(conversation, str(error)))
         encoded = encode(self.tokenizer, [rendered for _, _, rendered in kept], self.words)
         count, fitted, sources = LengthCount(policy=self.config.over_length), list[Fitted](), list[int]()
         for (number, conversation, _), item in zip(kept, encoded, strict=True):
@@ -108,6 +112,18 @@ class ExampleMaker:
     def _find_overlaps(self, records: Sequence[Record]) -> Sequence[Overlap | None]:
         return [None] * len(records) if self.overlap_index is None else self.overlap_index.find_all(records)
 
+    def _explain_overlap(self, conversation: Conversation, overlap: Overlap) -> str:
+        """Quotes the words in common; they have lost the signs by which personal data is found."""
+        masked, text = mask_record(conversation, self.quoted_kinds), overlap.text
+        if masked is not conversation:
+            assert self.overlap_index is not None
+            again = self.overlap_index.find(masked)
+            text = again.text if again is not None and again.against == overlap.against else PRIVATE_WORDS
+        return f"shares with {overlap.against}: {text}"
+
+    def _removed(self, conversation: Conversation, reason: str) -> RemovedRow:
+        return describe_removed(conversation, reason, self.quoted_kinds)
+
     def _render(self, conversation: Conversation) -> Rendered:
         if injected := self.renderer.injected(conversation):
             raise DataError(injected)
@@ -117,16 +133,21 @@ class ExampleMaker:
         self, encoded: Encoded, conversation: Conversation, tally: Tally, count: LengthCount
     ) -> list[Fitted]:
         quality, length = self.config.quality, len(encoded.input_ids)
+        low, high = quality.min_tokens or 0, quality.max_tokens or length
+        is_filtered, max_length = not low <= length <= high, self.config.max_length
+        try:
+            made = [] if is_filtered else self._shortened(encoded, conversation)
+        except DataError as error:
+            # Like a row that cannot be rendered whole, it has no part in the lengths.
+            tally.remove(UNRENDERED, self._removed(conversation, str(error)))
+            return []
         count.rows += 1
         count.lengths.append(length)
-        low, high = quality.min_tokens or 0, quality.max_tokens or length
-        if not low <= length <= high:
+        if is_filtered:
             check = "min_tokens" if length < low else "max_tokens"
-            tally.remove(check, _removed(conversation, f"the row has {length} tokens"))
+            tally.remove(check, self._removed(conversation, f"the row has {length} tokens"))
             count.filtered += 1
             return []
-        max_length = self.config.max_length
-        made = fit(encoded, conversation, self.config.over_length, max_length, self.encode_one)
         if length > max_length:
             count.too_long.append(place_of(conversation))
             count.long_texts += conversation.is_text
@@ -135,8 +156,11 @@ class ExampleMaker:
             count.supervised_lost += encoded.num_supervised - sum(m.encoded.num_supervised for m in made)
             if not made:
                 reason = explain_drop(length, conversation.is_text, self.config.over_length)
-                tally.remove("over_length", _removed(conversation, reason))
+                tally.remove("over_length", self._removed(conversation, reason))
         return made
+
+    def _shortened(self, encoded: Encoded, conversation: Conversation) -> list[Fitted]:
+        return fit(encoded, conversation, self.config.over_length, self.config.max_length, self.encode_one)
 
     def _weighted(self, fitted: Fitted, source: int) -> Encoded:
         factor = self.loss_weights[source]
@@ -149,8 +173,3 @@ class ExampleMaker:
 def place_of(conversation: Conversation) -> str:
     """Where a conversation stands, as messages show it."""
     return f"{conversation.source} {conversation.place}"
-
-
-def _removed(conversation: Conversation, reason: str) -> RemovedRow:
-    shown = excerpt_turns(conversation.messages)
-    return RemovedRow(conversation.source, conversation.place, reason, shown)

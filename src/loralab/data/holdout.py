@@ -85,6 +85,7 @@ def _temporal(corpus: Corpus, rows: Numbers, by: str | None, facts: Facts, share
     val_fraction, test_fraction, _ = shares
 
     def place(row: int) -> str:
+        """Names the file and place of a row, counted among those that are dealt."""
         return corpus.place(int(rows[row]))
 
     return temporal_split(_values(corpus, rows), val_fraction, test_fraction, place)

@@ -10,7 +10,14 @@ from loralab.data.dedup import content_key
 from loralab.data.formats.columns import explain_columns, rename_columns
 from loralab.data.formats.prompt_template import PromptTemplate
 from loralab.data.formats.registry import Format
-from loralab.data.privacy import mask_record, quote_findings, scan_record
+from loralab.data.privacy import (
+    mask_record,
+    mask_strings,
+    mask_text,
+    quote_findings,
+    quoted_kinds,
+    scan_record,
+)
 from loralab.data.quality.judge import Judge, Removal
 from loralab.data.records import Conversation, LabelledConversation, PreferencePair, Record
 from loralab.data.serialization import record_to_json
@@ -23,6 +30,7 @@ from loralab.errors import DataError
 UNREADABLE, INVALID = "unreadable", "invalid"
 """The checks that `data.on_error` decides about."""
 NO_ANSWER = "there is no assistant turn; add the answer"
+BAD_ANSWER = "the answer is labelled as a bad one"
 NOT_A_FIELD = (None, "source", "length", "near")
 """Values of `data.split.by` that are no field of the rows."""
 
@@ -83,6 +91,7 @@ class Intake:
         texts = (template.system, template.user, template.assistant)
         self.template = PromptTemplate(*texts) if form is None and template.user is not None else None
         self.judge = Judge(config.quality)
+        self.quoted_kinds = quoted_kinds(config.privacy)
 
     def __call__(self, rows: Sequence[RawRow]) -> IntakeResult:
         """Takes in a chunk of rows; every one of them ends in `kept` or in the tally."""
@@ -90,23 +99,27 @@ class Intake:
         for file, row in rows:
             result.tally.rows += 1
             if isinstance(row, BrokenRow):
-                result.tally.remove(UNREADABLE, RemovedRow(file, row.place, row.reason))
+                result.tally.remove(UNREADABLE, self._removed(file, row, row.reason))
                 continue
             try:
                 self._take(file, row, result)
             except (DataError, RecursionError) as error:
                 reason = "the row is nested too deeply" if isinstance(error, RecursionError) else str(error)
-                result.tally.remove(INVALID, RemovedRow(file, row.place, shorten(reason), _excerpt(row)))
+                result.tally.remove(INVALID, self._removed(file, row, reason))
         return result
+
+    def _removed(self, file: str, row: Row | BrokenRow, reason: str) -> RemovedRow:
+        """Describes a row that cannot be used; personal data is masked before anything is shortened."""
+        shown = "" if isinstance(row, BrokenRow) else _excerpt(row, self.quoted_kinds)
+        return RemovedRow(file, row.place, shorten(mask_text(reason, self.quoted_kinds)), shown)
 
     def _take(self, file: str, row: Row, result: IntakeResult) -> None:
         record, value = self.convert(row.fields), self._split_value(row.fields)
         checked, removal = self._check(record, (file, row.place), result)
         if removal is not None:
-            # What was left out for personal data must not live on in the report of it.
-            quoted = mask_record(record, self.privacy.kinds) if removal.check == "privacy" else record
-            shown = excerpt_turns(quoted.messages)
-            result.tally.remove(removal.check, RemovedRow(file, row.place, removal.reason, shown))
+            shown = excerpt_turns(record.messages, self.quoted_kinds)
+            reason = mask_text(removal.reason, self.quoted_kinds)
+            result.tally.remove(removal.check, RemovedRow(file, row.place, reason, shown))
             return
         if self.for_training:
             checked = to_supervised(checked)
@@ -139,7 +152,7 @@ class Intake:
     ) -> tuple[Record, Removal | None]:
         """Returns the record, cleaned, and why it is left out, if it is; `where` is its file and place."""
         if self.for_training and isinstance(record, LabelledConversation) and not record.label:
-            return record, Removal("preference", "the answer is labelled as a bad one")
+            return record, Removal("preference", BAD_ANSWER)
         removal, action = self.judge(record), self.privacy.action
         if removal is not None or action == "none":
             return record, removal
@@ -179,9 +192,12 @@ class Intake:
         return text
 
 
-def _excerpt(row: Row) -> str:
+def _excerpt(row: Row, kinds: Sequence[str]) -> str:
     try:
-        return excerpt(json.dumps(row.fields, ensure_ascii=True, default=str))
+        # String by string: in JSON the letter of an escape such as \\n would stand before what is looked for.
+        text = json.dumps(mask_strings(row.fields, kinds), ensure_ascii=True, default=str)
+        # Then names of fields and numbers.
+        return excerpt(mask_text(text, kinds))
     except (RecursionError, ValueError, TypeError):
         return ""
 

@@ -3,24 +3,29 @@
 import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
-from loralab.config.data import DataConfig
 from loralab.data.formats.detection import NUM_PROBED_ROWS, choose_format
 from loralab.data.formats.registry import FORMATS, Format, check_format
-from loralab.data.intake import INVALID, NO_ANSWER, UNREADABLE, Intake, RawRow
-from loralab.data.records import Record
-from loralab.data.serialization import record_from_json
-from loralab.data.source import Source, list_sources
+from loralab.data.intake import INVALID, NO_ANSWER, UNREADABLE, RawRow
+from loralab.data.source import Source
 from loralab.data.sources import Row, expand_paths, is_hub, read_hub, read_rows
 from loralab.data.tally import SHOWN_EXAMPLES, RemovedRow, Tally, shorten
 from loralab.errors import DataError
 
+NAMED_FIELDS = 12
+FIELD_CHARS = 40
 PREFERENCE_FORMS = ("preference", "sharegpt_preference", "unpaired")
 
 
-def open_source(source: Source, on_error: str = "raise") -> tuple[Format | None, Iterator[RawRow]]:
+class MisfitError(DataError):
+    """No single form fits the first rows of a source."""
+
+
+def open_source(
+    source: Source, on_error: str = "raise", limit: int | None = None
+) -> tuple[Format | None, Iterator[RawRow]]:
     """Finds the form of a source's rows from the first of them and returns both.
 
     The form is None where a prompt template builds the turns, or where no row can be read.
@@ -28,12 +33,14 @@ def open_source(source: Source, on_error: str = "raise") -> tuple[Format | None,
     Args:
         source: Where the rows come from.
         on_error: With `skip`, the form of most of the first rows is taken where they differ.
+        limit: Most rows that are read, also to find the form; None reads all.
 
     Raises:
-        DataError: A file cannot be read, or no single form fits.
+        MisfitError: No single form fits.
+        DataError: A file cannot be read.
     """
     check_format(source.form)
-    rows = _raw_rows(source)
+    rows = islice(_raw_rows(source), limit)
     first: list[RawRow] = []
     if source.prompt_template.user is not None:
         return None, rows
@@ -51,7 +58,7 @@ def open_source(source: Source, on_error: str = "raise") -> tuple[Format | None,
     except DataError as error:
         common = _most_common_form(whole, source) if on_error == "skip" else None
         if common is None:
-            raise DataError(shorten(_explain_misfit(source, first, error, on_error))) from None
+            raise MisfitError(shorten(_explain_misfit(source, first, error, on_error))) from None
         form = common
     return form, chain(first, rows)
 
@@ -102,6 +109,33 @@ def check_purpose(source: Source, form: Format | None, preference: str | None) -
         )
 
 
+def explain_form(
+    source: Source, form: Format | None, rows: Iterator[RawRow]
+) -> tuple[str, str, Iterator[RawRow]]:
+    """Returns the name of the form of a source's rows, why it is that one, and all of the rows.
+
+    Args:
+        source: Where the rows come from.
+        form: What `open_source` found.
+        rows: Every row, of which the first are read.
+    """
+    first = list(islice(rows, NUM_PROBED_ROWS))
+    fields = next((row.fields for _, row in first if isinstance(row, Row)), {})
+    names = [name if len(name) <= FIELD_CHARS else f"{name[:FIELD_CHARS]}…" for name in map(str, fields)]
+    more = f" and {len(names) - NAMED_FIELDS} more" if len(names) > NAMED_FIELDS else ""
+    seen = f"; fields of the first row: {', '.join(names[:NAMED_FIELDS])}{more}" if names else ""
+    mapped = ", ".join(f"data.columns.{name}={column}" for name, column in source.columns.items())
+    if form is None and source.prompt_template.user is None:
+        name, reason = "none", "no row can be read"
+    elif form is None:
+        name, reason = "prompt_template", "data.prompt_template builds the turns"
+    elif source.form != "auto":
+        name, reason = form.name, "as given"
+    else:
+        name, reason = form.name, f"found: {form.evidence}"
+    return name, f"{reason}{f'; {mapped}' if mapped else ''}{seen}", chain(first, rows)
+
+
 def refuse_faults(source: Source, tally: Tally, on_error: str) -> None:
     """Refuses a source with rows that cannot be used, unless they are to be skipped.
 
@@ -133,27 +167,6 @@ def refuse_faults(source: Source, tally: Tally, on_error: str) -> None:
     )
     rest = f"; and {count - len(rows[:SHOWN_EXAMPLES])} more" if count > SHOWN_EXAMPLES else ""
     raise DataError(f"{where}: {count} of {tally.rows} rows cannot be used: {shown}{rest}")
-
-
-def load_records(config: DataConfig, *, for_training: bool = True) -> list[Record]:
-    """Reads, converts and checks all rows of a config into memory: for notebooks and small files.
-
-    Args:
-        config: The `data` group.
-        for_training: Whether every row must hold an answer to learn.
-
-    Raises:
-        DataError: A file or its rows cannot be used.
-    """
-    records: list[Record] = []
-    for source in list_sources(config):
-        form, rows = open_source(source, config.on_error)
-        if for_training:
-            check_purpose(source, form, config.preference)
-        result = Intake(source, form, config, for_training)(list(rows))
-        refuse_faults(source, result.tally, config.on_error)
-        records += [record_from_json(row.record, row.file, row.row) for row in result.kept]
-    return records
 
 
 def _number(row: RemovedRow) -> int:

@@ -1,5 +1,8 @@
 """From configured files to examples ready to train on."""
 
+import contextlib
+import datetime
+import errno
 import json
 import os
 import shutil
@@ -15,7 +18,8 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from loralab.config.data import DataConfig
-from loralab.data.cache import cache_dir, cache_key, prune, touch
+from loralab.data.benchmarks import benchmark_sources
+from loralab.data.cache import cache_key, flush, prune, remove, touch
 from loralab.data.collecting import collect
 from loralab.data.encoding import ExampleMaker
 from loralab.data.gate import Ledger, LengthCount, check_lengths, check_supervision, make_ledger
@@ -24,15 +28,19 @@ from loralab.data.mixing import SourceShare
 from loralab.data.opening import source_files
 from loralab.data.report import DataFile, DataReport
 from loralab.data.source import PARTS, Source, list_sources
-from loralab.data.sources import expand_paths, hash_file, hub_revision, is_hub
+from loralab.data.sources import hash_file, hub_revision, is_hub
 from loralab.data.store import SCHEMA, ExampleStore
 from loralab.data.tally import Tally
 from loralab.data.workers import map_chunks
 from loralab.errors import DataError
+from loralab.runs.cache_folder import cache_dir
 
 ROWS_PER_CHUNK = 256
 REPORT_NAME = "report.json"
-BENCHMARKS = "data.contamination.benchmarks"
+DAMAGED = (OSError, ValueError, KeyError, TypeError, pa.ArrowException)
+"""What opening prepared data raises where files are cut off, empty or missing."""
+NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+"""Faults of the folder that data is prepared in, which another folder mends."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +68,6 @@ class PreparedData:
     """Name of each source; `Example.source` counts in it."""
     shares: list[SourceShare] = field(default_factory=list)
     """Part of each training source in the mixture; empty where every example is seen once."""
-    folder: Path | None = None
-    """Where the examples are kept for the next run; None where they are not."""
 
 
 def prepare_data(config: DataConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreparedData:
@@ -79,17 +85,19 @@ def prepare_data(config: DataConfig, tokenizer: PreTrainedTokenizerBase, seed: i
         DataError: A file, a row or the whole cannot be used.
     """
     sources = list_sources(config)
-    benchmarks = [path for each in config.contamination.benchmarks for path in expand_paths(each, BENCHMARKS)]
-    files = [file for source in sources for file in _pin(source)]
-    files += [DataFile(str(path), hash_file(path, BENCHMARKS)) for path in benchmarks]
+    files = [file for source in (*sources, *benchmark_sources(config)) for file in _pin(source)]
     root = cache_dir() / "prepared" if config.cache else Path(tempfile.mkdtemp(prefix="loralab-"))
-    folder = root / cache_key(config, tokenizer, files, seed)
+    folder = root / cache_key(config, tokenizer, files, seed, datetime.date.today())
     try:
-        if not (folder / REPORT_NAME).is_file():
-            _build(folder, config, sources, tokenizer, seed)
-            prune(root, folder, time.time())
+        # Before anything is looked at, so that no other process takes the folder away as unused.
         touch(folder)
-        return _open(folder, config, sources, files)
+        if (folder / REPORT_NAME).is_file():
+            with contextlib.suppress(*DAMAGED):
+                return _open(folder, sources, files)
+            remove(folder)
+        _build(folder, config, sources, tokenizer, seed)
+        prune(root, folder, time.time())
+        return _open(folder, sources, files)
     finally:
         if not config.cache:
             # The mapped files stay readable until the process ends.
@@ -112,8 +120,8 @@ def _build(
         work = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
     except OSError as error:
         raise DataError(
-            f"prepared data cannot be kept in {folder.parent}: {error.strerror}. Give another folder in "
-            "LORALAB_CACHE, or use data.cache=false."
+            f"prepared data cannot be kept in {folder.parent}: {error.strerror or error}. Give another "
+            "folder in LORALAB_CACHE, or use data.cache=false."
         ) from None
     try:
         collected = collect(sources, config, seed, work)
@@ -128,11 +136,16 @@ def _build(
             report.mask_quotes(config.privacy.kinds)
         (work / REPORT_NAME).write_text(json.dumps(report.to_dict()), encoding="utf-8")
         (work / "corpus.arrow").unlink()
+        if config.cache:
+            flush(work)
         _move_into_place(work, folder)
     except OSError as error:
+        other = (
+            f" Make room there, or give another folder in {'LORALAB_CACHE' if config.cache else 'TMPDIR'}."
+        )
         raise DataError(
-            f"prepared data cannot be written to {folder.parent}: {error.strerror}. Make room there, or give "
-            "another folder in LORALAB_CACHE."
+            f"prepared data cannot be written to {folder.parent}: {error.strerror or error}."
+            f"{other if error.errno in NO_PLACE else ''}"
         ) from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -140,14 +153,17 @@ def _build(
 
 def _move_into_place(work: Path, folder: Path) -> None:
     """Puts a finished folder under its name, unless another process was faster; a damaged one gives way."""
-    if (folder / REPORT_NAME).is_file():
-        return
-    shutil.rmtree(folder, ignore_errors=True)
     try:
         os.replace(work, folder)
     except OSError:
-        if not (folder / REPORT_NAME).is_file():
-            raise
+        if (folder / REPORT_NAME).is_file():
+            return
+        remove(folder)
+        try:
+            os.replace(work, folder)
+        except OSError:
+            if not (folder / REPORT_NAME).is_file():
+                raise
 
 
 def _write_split(
@@ -231,7 +247,7 @@ def _refuse_unrendered(tally: Tally, part: str, config: DataConfig) -> None:
     raise DataError(f"{first.file} {first.place}: {first.reason}{more}.{remedy}")
 
 
-def _open(folder: Path, config: DataConfig, sources: Sequence[Source], files: list[DataFile]) -> PreparedData:
+def _open(folder: Path, sources: Sequence[Source], files: list[DataFile]) -> PreparedData:
     report = DataReport.from_dict(json.loads((folder / REPORT_NAME).read_text(encoding="utf-8")))
     stores = {part: ExampleStore(folder / f"{part}.arrow") for part in PARTS}
     splits = {part: PreparedSplit(store, report.ledgers[part]) for part, store in stores.items()}
@@ -242,5 +258,4 @@ def _open(folder: Path, config: DataConfig, sources: Sequence[Source], files: li
         report=report,
         source_names=[source.name for source in sources],
         shares=[s.share(int(n)) for s, n in zip(sources, counts, strict=True) if s.part == "train"],
-        folder=folder if config.cache else None,
     )

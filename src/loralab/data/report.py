@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loralab.data.gate import Ledger
-from loralab.data.privacy import find_private, mask
+from loralab.data.privacy import mask_text
 from loralab.data.tally import SHOWN_EXAMPLES, RemovedRow, Tally
 
 
@@ -113,8 +113,9 @@ class DataReport:
         Raises:
             ConfigError: A kind is unknown.
         """
-        after = [tally for source in self.sources for tally in source.splits.values()]
-        for tally in (*(source.tally for source in self.sources), *after, *self.splits.values()):
+        read = (*self.sources, *self.benchmarks)
+        after = [tally for source in read for tally in source.splits.values()]
+        for tally in (*(source.tally for source in read), *after, *self.splits.values()):
             for removals in tally.removed.values():
                 removals.examples = [_masked(row, kinds) for row in removals.examples]
         self.overlaps = [_masked(row, kinds) for row in self.overlaps]
@@ -147,4 +148,6 @@ class DataReport:
 
 
 def _masked(row: RemovedRow, kinds: Sequence[str]) -> RemovedRow:
-    return dataclasses.replace(row, excerpt=mask(row.excerpt, find_private(row.excerpt, kinds)))
+    return dataclasses.replace(
+        row, reason=mask_text(row.reason, kinds), excerpt=mask_text(row.excerpt, kinds)
+    )

@@ -99,6 +99,7 @@ def build_example(columns: pa.RecordBatch, place: int) -> Example:
     """Builds the example at one place of a batch of columns."""
 
     def value(name: str) -> Any:
+        """Returns what a column of `SCHEMA` holds for the example."""
         return columns.column(SCHEMA.get_field_index(name))[place].as_py()
 
     edges = value("spans")

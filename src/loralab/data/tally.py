@@ -1,10 +1,11 @@
 """What became of every row: rows in are rows kept plus rows counted as removed, always."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from loralab.data.records import Message
+from loralab.data.privacy import FINDERS, mask_text
+from loralab.data.records import Message, Record
 
 SHOWN_EXAMPLES = 5
 """Removed rows that are kept as examples, for each reason of removal."""
@@ -90,9 +91,27 @@ def shorten(message: str) -> str:
     return f"{message[: MESSAGE_CHARS - 300]} … {message[-300:]}"
 
 
-def excerpt_turns(messages: Iterable[Message]) -> str:
-    """Shortens the texts of turns to what a report shows of them."""
-    return excerpt(" / ".join(message.content[:EXCERPT_CHARS] for message in messages))
+def describe_removed(record: Record, reason: str, kinds: Sequence[str]) -> RemovedRow:
+    """Describes a record that is left out.
+
+    Args:
+        record: The record.
+        reason: Why, in words that may quote it.
+        kinds: The kinds of personal data to mask.
+    """
+    shown = excerpt_turns(record.messages, kinds)
+    return RemovedRow(record.source, record.place, mask_text(reason, kinds), shown)
+
+
+def excerpt_turns(messages: Iterable[Message], kinds: Sequence[str] = tuple(FINDERS)) -> str:
+    """Shortens the texts of turns to what a report shows of them.
+
+    Args:
+        messages: The turns.
+        kinds: The kinds of personal data to mask.
+    """
+    # Masked before it is cut: half an address is not found, and may say as much as the whole.
+    return excerpt(" / ".join(mask_text(message.content, kinds)[:EXCERPT_CHARS] for message in messages))
 
 
 def excerpt(text: str) -> str:

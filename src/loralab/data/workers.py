@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from loralab.errors import DataError
+
 Chunk = TypeVar("Chunk")
 Result = TypeVar("Result")
 
@@ -72,9 +74,23 @@ def _map(
 
 
 def chunked(rows: Iterable[Chunk], size: int) -> Iterator[list[Chunk]]:
-    """Cuts a stream into lists of `size`, the last one shorter."""
-    stream = iter(rows)
-    while chunk := list(islice(stream, size)):
+    """Cuts a stream into lists of `size`, the last one shorter; also where the stream breaks off.
+
+    Raises:
+        DataError: The stream raised it, after all that it gave.
+    """
+    chunk: list[Chunk] = []
+    try:
+        for row in rows:
+            chunk.append(row)
+            if len(chunk) == size:
+                yield chunk
+                chunk = []
+    except DataError:
+        if chunk:
+            yield chunk
+        raise
+    if chunk:
         yield chunk
 
 

@@ -4,16 +4,26 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
-PREFIX, FACTOR_A, FACTOR_B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
+from loralab.model.module_names import PEFT_PREFIX
+
+FACTORS = {
+    ".lora_A.weight": ".lora_B.weight",
+    ".lora_embedding_A": ".lora_embedding_B",
+    ".lora_A": ".lora_B",
+}
+"""Ends of PEFT's names of A and of B: of LoRA on linear layers, on embeddings, and of AdaLoRA."""
+VALUES_E = ".lora_E"
+"""End of the name of AdaLoRA's singular values."""
 NUMBERED = re.compile(r"(?:.*\.)?(\w+\.)(\d+)(\..+)")
 """A module inside a numbered layer: `layers.`, its number, and the rest."""
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -21,6 +31,10 @@ MARGIN = 1.25
 """Ranks are suggested a quarter above the effective rank."""
 FULL_SHARE = 0.9
 """A layer whose effective rank is above this share of its rank may want more than it has."""
+ALPHA_DIGITS = 6
+"""Significant digits of suggested alphas."""
+Setting = TypeVar("Setting", bound=Hashable)
+"""What a pattern gives to a layer."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +44,19 @@ class LayerUpdate:
     name: str
     """Module name inside the base model."""
     rank: int
-    """Configured rank."""
+    """Configured rank; of AdaLoRA what was left at the end."""
+    width: int
+    """The smaller side of the layer, above which no rank helps."""
+    scale: float
+    """What the product of the factors is multiplied by."""
+    rslora: bool
+    """Whether the scale is alpha / sqrt(rank) instead of alpha / rank."""
     norm: float
     """Frobenius norm of the update, scaling included."""
     effective_rank: float
     """exp of the entropy of the normalised singular values (Roy and Vetterli, 2007): 1 to rank."""
     gradient_rms: float | None
-    """Root of the mean second moment of the gradient of A and B, as Adam keeps it; None where unknown."""
+    """Root of the mean second moment of the gradient of A, B and E, as Adam keeps it; None where unknown."""
 
     @property
     def kind(self) -> str:
@@ -47,7 +67,9 @@ class LayerUpdate:
 def measure_adapter(
     adapter_dir: Path, rank: int, gradient_rms: Mapping[str, float] | None = None
 ) -> list[LayerUpdate]:
-    """Measures every low-rank update of a saved adapter; empty where it has none (IA3, prompts).
+    """Measures every low-rank update of a saved adapter; empty where it learned none (VeRA, IA3, prompts).
+
+    The update is scale x B A, and of AdaLoRA scale x B diag(E) A (arXiv:2303.10512, equation 3).
 
     Args:
         adapter_dir: Folder in PEFT's own format.
@@ -57,24 +79,23 @@ def measure_adapter(
     """
     config = json.loads((adapter_dir / "adapter_config.json").read_text(encoding="utf-8"))
     weights = load_file(adapter_dir / "adapter_model.safetensors")
-    doubled = config.get("r") == 2 * rank
+    # AdaLoRA's own `r` is not used by PEFT.
+    doubled = config["peft_type"] == "LORA" and config["r"] == 2 * rank
     updates = []
-    for key, factor_a in weights.items():
-        if not key.endswith(FACTOR_A):
-            continue
-        name = key.removesuffix(FACTOR_A)
-        factor_b = weights[name + FACTOR_B]
-        name = name.removeprefix(PREFIX)
-        held = len(factor_a)
+    for path, factor_a, factor_b in _factors(weights):
+        name, held = path.removeprefix(PEFT_PREFIX), len(factor_a)
         scale = _scaling(config, name, held)
         values = singular_values(factor_a, factor_b) * scale
         updates.append(
             LayerUpdate(
-                name,
-                held // 2 if doubled else held,
-                float(values.norm()),
-                effective_rank(values),
-                None if gradient_rms is None else gradient_rms.get(name),
+                name=name,
+                rank=held // 2 if doubled else held,
+                width=min(factor_a.shape[1], factor_b.shape[0]),
+                scale=scale,
+                rslora=bool(config.get("use_rslora")),
+                norm=float(values.norm()),
+                effective_rank=effective_rank(values),
+                gradient_rms=None if gradient_rms is None else gradient_rms.get(name),
             )
         )
     return sorted(updates, key=lambda update: _by_number(update.name))
@@ -125,7 +146,7 @@ def gradient_scales(moments: Mapping[str, Tensor], beta: float, step: int) -> di
     """
     sums: dict[str, list[float]] = defaultdict(list)
     for name, moment in moments.items():
-        if layer := re.match(r"base_model\.model\.(.+)\.lora_[AB]\b", name):
+        if layer := re.match(rf"{re.escape(PEFT_PREFIX)}(.+)\.lora_(?:embedding_)?[ABE]\b", name):
             sums[layer[1]].append(float(moment.double().mean()) / (1 - beta**step))
     return {layer: math.sqrt(sum(each) / len(each)) for layer, each in sums.items()}
 
@@ -133,25 +154,31 @@ def gradient_scales(moments: Mapping[str, Tensor], beta: float, step: int) -> di
 def suggest_ranks(updates: Sequence[LayerUpdate]) -> dict[str, int]:
     """Suggests a rank for each layer: the next of the usual ranks above 1.25 times its effective rank.
 
-    A layer that uses more than 90% of its rank gets twice as much; one without an update the smallest.
+    A layer that uses more than 90% of its rank gets twice as much; one without an update the smallest. None
+    gets more than its width.
     """
     suggested = {}
     for update in updates:
         wanted = update.effective_rank * MARGIN
         if update.effective_rank > FULL_SHARE * update.rank:
             wanted = 2.0 * update.rank
-        suggested[update.name] = next((rank for rank in RANKS if rank >= wanted), RANKS[-1])
+        usual = next((rank for rank in RANKS if rank >= wanted), RANKS[-1])
+        suggested[update.name] = min(usual, update.width)
     return suggested
 
 
-def to_pattern(suggested: Mapping[str, int]) -> tuple[int, dict[str, int]]:
-    """Writes ranks as the most common one and a pattern of the others, one line for a projection and rank.
+def to_pattern(suggested: Mapping[str, Setting]) -> tuple[Setting, dict[str, Setting]]:
+    """Writes values of layers as the most common one and a pattern of the others.
+
+    Args:
+        suggested: Such as ranks, by module name.
 
     Returns:
-        The rank for `lora.r`, and regular expressions for `lora.rank_pattern`.
+        The most common value, such as for `lora.r`, and the others by regular expressions as in
+        `lora.rank_pattern`, one for a projection and value.
     """
     common = Counter(suggested.values()).most_common(1)[0][0]
-    groups: dict[tuple[str, int], list[str]] = defaultdict(list)
+    groups: dict[tuple[str, Setting], list[str]] = defaultdict(list)
     for name, rank in suggested.items():
         if rank != common:
             placed = NUMBERED.match(name)
@@ -163,14 +190,22 @@ def to_pattern(suggested: Mapping[str, int]) -> tuple[int, dict[str, int]]:
     return common, pattern
 
 
-def pattern_yaml(suggested: Mapping[str, int]) -> str:
-    """Writes suggested ranks as the `lora` group of a config; alpha keeps the scaling at 2."""
-    common, pattern = to_pattern(suggested)
+def pattern_yaml(updates: Sequence[LayerUpdate]) -> str:
+    """Writes suggested ranks as the `lora` group of a config, with alphas that keep each layer's scale."""
+    ranks, rslora = suggest_ranks(updates), any(update.rslora for update in updates)
+    wanted = {}
+    for update in updates:
+        rank = ranks[update.name]
+        alpha = update.scale * (math.sqrt(rank) if rslora else rank)
+        # Without the last digits, in which equal scales of different ranks may differ.
+        wanted[update.name] = rank, float(f"{alpha:.{ALPHA_DIGITS}g}")
+    (rank, alpha), pattern = to_pattern(wanted)
     group = {
-        "r": common,
-        "alpha": 2.0 * common,
-        "rank_pattern": pattern,
-        "alpha_pattern": {key: 2.0 * rank for key, rank in pattern.items()},
+        "r": rank,
+        "alpha": alpha,
+        **({"rslora": True} if rslora else {}),
+        "rank_pattern": {key: rank for key, (rank, _) in pattern.items()},
+        "alpha_pattern": {key: alpha for key, (_, alpha) in pattern.items()},
     }
     return yaml.safe_dump({"lora": group}, sort_keys=False)
 
@@ -183,7 +218,21 @@ def group_by_kind(updates: Iterable[LayerUpdate]) -> dict[str, list[LayerUpdate]
     return dict(groups)
 
 
-def _scaling(config: Mapping[str, object], name: str, held: int) -> float:
+def _factors(weights: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Yields the path of each adapted layer with A [rank, in], E multiplied in, and B [out, rank]."""
+    for key, factor_a in weights.items():
+        end = next((end for end in FACTORS if key.endswith(end)), None)
+        if end is None:
+            continue
+        path = key.removesuffix(end)
+        values = weights.get(path + VALUES_E)
+        yield path, factor_a if values is None else factor_a * values, weights[path + FACTORS[end]]
+
+
+def _scaling(config: Mapping[str, Any], name: str, held: int) -> float:
+    if config["peft_type"] == "ADALORA":
+        # PEFT divides by the rank that it started with, however much is left, plus a negligible 1e-5.
+        return float(config["lora_alpha"] / config["init_r"])
     alpha = float(str(_lookup(config.get("alpha_pattern"), name) or config["lora_alpha"]))
     return alpha / math.sqrt(held) if config.get("use_rslora") else alpha / held
 

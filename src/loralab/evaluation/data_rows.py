@@ -79,7 +79,7 @@ def source_notes(report: DataReport) -> list[tuple[str, str]]:
     notes = []
     for source in (*report.sources, *report.benchmarks):
         if source.limit is not None:
-            notes.append((_short_name(source), f"the first {source.limit:,} rows alone (data.max_examples)"))
+            notes.append((_short_name(source), f"at most {source.limit:,} rows are read (data.max_examples)"))
         if source.reason:
             notes.append((_short_name(source), f"{source.form} ({source.reason})"))
     return notes
@@ -112,6 +112,7 @@ def removed_groups(report: DataReport) -> list[RemovedGroup]:
     """Lists what each check left out of each source, before the split and after it."""
 
     def groups(where: str, tally: Tally) -> Iterator[RemovedGroup]:
+        """Yields what each check left out in one place."""
         for check, removals in tally.removed.items():
             yield RemovedGroup(where, check, removals.count, removals.examples)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from loralab.evaluation.adapter_report import LayerUpdate, group_by_kind, pattern_yaml, suggest_ranks
+from loralab.evaluation.adapter_report import LayerUpdate, group_by_kind, pattern_yaml
 
 GIB, MIB = 2**30, 2**20
 DASH = "\N{EN DASH}"
@@ -111,7 +111,7 @@ def adapter_table(layers: Sequence[LayerUpdate]) -> ReportTable | None:
         "adapter.json. The ranks below follow from it and can be pasted into a config.",
         ("Projection", "Norm of the update", "Effective rank", "Rank", "Gradient (RMS)"),
         rows,
-        pattern_yaml(suggest_ranks(layers)),
+        pattern_yaml(layers),
     )
 
 

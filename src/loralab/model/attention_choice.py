@@ -20,7 +20,7 @@ MOST_FLASH_DIM = 256
 """Largest head that FlashAttention-2 takes."""
 FIRST_CAPPED_FLASH = Version("2.6")
 """First flash-attn that can cap logits."""
-CAP_NAMES = ("attn_logit_softcapping", "logits_soft_cap")
+CAP_NAME = "attn_logit_softcapping"
 """How configs call the cap on attention logits (Gemma 2, arXiv:2408.00118, section 2)."""
 
 
@@ -76,9 +76,8 @@ def choose_attention(
 
 def logit_cap(model_config: PreTrainedConfig) -> float | None:
     """Returns what the model caps its attention logits at; None for no cap."""
-    text = model_config.get_text_config()
-    caps = (getattr(text, name, None) for name in CAP_NAMES)
-    return next((float(cap) for cap in caps if cap is not None), None)
+    cap = getattr(model_config.get_text_config(), CAP_NAME, None)
+    return None if cap is None else float(cap)
 
 
 def _sdpa_obstacle(model_class: type[PreTrainedModel], model_config: PreTrainedConfig) -> str | None:

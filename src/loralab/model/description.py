@@ -7,7 +7,7 @@ from loralab.config.model import QuantConfig
 from loralab.config.schema import TrainConfig
 from loralab.model.architecture import causal_class
 from loralab.model.attention_choice import choose_attention
-from loralab.model.hardware import choose_dtype, multiplies_bf16
+from loralab.model.hardware import choose_dtype, dtype_name, multiplies_bf16
 from loralab.model.prequantized import left_out, prequantized
 
 
@@ -30,7 +30,9 @@ def describe_loading(
     attention = choose_attention(model, model_config, device, dtype, config.data.packing)
     found = prequantized(model_config)
     source = "the embedded model" if model.path is None else model.path
-    stored = left_out(model, config.quant, found) if found else _quantization(config.quant, dtype)
+    stored = (
+        left_out(model, config.quant, found) if found else _quantization(config.quant, dtype, device.type)
+    )
     revision = f" at {model.revision}" if model.revision is not None else ""
     lines = [
         f"model: {model.name}, {causal_class(model, model_config).__name__} from {source}{revision}",
@@ -45,14 +47,11 @@ def describe_loading(
     return lines
 
 
-def dtype_name(dtype: torch.dtype) -> str:
-    """Returns `bfloat16` for `torch.bfloat16`."""
-    return str(dtype).removeprefix("torch.")
-
-
-def _quantization(quant: QuantConfig, dtype: torch.dtype) -> str:
+def _quantization(quant: QuantConfig, dtype: torch.dtype, device_type: str) -> str:
     if quant.name == "none":
         return "none, weights are stored in the compute dtype"
+    if quant.name == "int8" and device_type == "cpu" and quant.int8_threshold != QuantConfig().int8_threshold:
+        return f"int8; a CPU does without quant.int8_threshold={quant.int8_threshold:g}"
     if quant.name not in ("nf4", "fp4"):
         return quant.name
     double = ", constants quantized too" if quant.double_quant else ""

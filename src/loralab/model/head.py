@@ -9,11 +9,19 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from loralab.data.collate import MicroBatch
+from loralab.errors import ModelError
 from loralab.model.attention import document_arguments
 from loralab.model.lora import causal_lm
+from loralab.model.messages import first_line
 
 Projection = Callable[[Tensor], Tensor]
 """From hidden states [num, hidden] to logits [num, vocab]."""
+KNOWN_HEADS = ("gemma2", "gemma3_text", "gpt2", "llama", "mistral", "phi3", "qwen2", "qwen3")
+"""Model types of transformers' own whose heads `projection` is tested on: no run checks them again."""
+NUM_CHECKED = 5
+"""Tokens that the others are checked on."""
+LEAST_TOLERANCE = 1e-4
+"""Share of the largest logit by which two ways of summing may differ in float32."""
 
 
 def hidden_states(model: PeftModel | PreTrainedModel, batch: MicroBatch) -> Tensor:
@@ -83,3 +91,40 @@ def projection(model: PreTrainedModel) -> Projection:
         return cap * torch.tanh(logits / cap) if cap is not None else logits
 
     return project
+
+
+@torch.no_grad()
+def check_projection(model: PreTrainedModel) -> None:
+    """Runs a few tokens both ways, so that no loss is ever taken of other logits than the model's own.
+
+    Args:
+        model: A base without adapter, loaded, in evaluation mode.
+
+    Raises:
+        ModelError: Its logits are not `projection` of its hidden states, or it has none.
+    """
+    kind = model.config.model_type
+    if kind in KNOWN_HEADS and type(model).__module__.startswith("transformers."):
+        return
+    ids = torch.arange(NUM_CHECKED, device=model.device).unsqueeze(0)
+    mask = torch.ones_like(ids)
+    try:
+        expected = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        found = projection(model)(hidden_states(model, MicroBatch(ids, mask, ids)))
+    except (TypeError, AttributeError, RuntimeError) as error:
+        raise ModelError(
+            f"models of type {kind!r} cannot be run as decoder and output head: {first_line(error)}"
+        ) from error
+    tolerance = max(LEAST_TOLERANCE, 2 * torch.finfo(expected.dtype).eps, 2 * torch.finfo(model.dtype).eps)
+    if not _agree(found, expected, tolerance):
+        raise ModelError(
+            f"models of type {kind!r} turn hidden states into logits in a way that loralab does not know, so "
+            "losses would be wrong. Take a model of another family."
+        )
+
+
+def _agree(found: Tensor, expected: Tensor, tolerance: float) -> bool:
+    if found.shape != expected.shape:
+        return False
+    largest = float(expected[expected.isfinite()].abs().max())
+    return torch.allclose(found.float(), expected.float(), rtol=0, atol=tolerance * largest, equal_nan=True)

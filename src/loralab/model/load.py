@@ -20,13 +20,13 @@ from loralab.model.architecture import check_causal
 from loralab.model.attention_choice import choose_attention
 from loralab.model.gguf_file import check_complete
 from loralab.model.hardware import check_quantization, gpu_capability
-from loralab.model.location import check_reachable, loading_failed, model_location
+from loralab.model.head import check_projection
+from loralab.model.location import REVISION, check_reachable, loading_failed, model_location
 from loralab.model.messages import first_line
 from loralab.model.prequantized import (
     cast_unquantized,
-    check_prequantized,
-    prequantized,
     set_compute_dtype,
+    trainable_prequantized,
 )
 from loralab.model.quantize import keep_cpu_gradients, quantization_config
 from loralab.model.shards import reading_tensor_by_tensor
@@ -59,7 +59,7 @@ def load_config(config: ModelConfig) -> PreTrainedConfig:
         loaded: PreTrainedConfig = AutoConfig.from_pretrained(
             location, revision=config.revision, trust_remote_code=config.trust_remote_code
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, StrictDataclassError) as error:
         raise ModelError(loading_failed(config, location, error)) from error
     check_causal(config, loaded)
     return loaded
@@ -150,13 +150,13 @@ def load_base(
 
     Raises:
         ConfigError: This GPU cannot run the quantization or the attention that is asked for.
-        ModelError: It cannot be loaded, lacks weights, or is quantized so that no adapter can train on it.
+        ModelError: It cannot be loaded, lacks weights, is quantized so that no adapter can train on it, or
+            makes logits in an unknown way.
     """
     model_config, location = load_config(config), model_location(config)
     attention = choose_attention(config, model_config, device, dtype, packing=False)
-    found = prequantized(model_config)
+    found = trainable_prequantized(config, model_config)
     if found is not None:
-        check_prequantized(config, found)
         set_compute_dtype(model_config, found, dtype)
     check_quantization(found.scheme if found else quant.name, gpu_capability(device))
     quantized = None
@@ -183,7 +183,9 @@ def load_base(
     check_complete(info, location)
     if found is not None and found.method == "bitsandbytes":
         cast_unquantized(model, dtype)
+    setattr(model, REVISION, config.revision)
     keep_cpu_gradients(model)
+    check_projection(model)
     if config.added_tokens:
         resize_for(model, load_tokenizer(config), config)
     return cast(PreTrainedModel, model)

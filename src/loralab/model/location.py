@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import StrictDataclassError
+from transformers import PreTrainedModel
 
 from loralab.config.model import ModelConfig
 from loralab.errors import ModelError, did_you_mean
@@ -10,6 +12,8 @@ from loralab.model.embedded import embedded_model_dir
 from loralab.model.gguf_file import GGUF_SUFFIX, gguf_model_dir
 from loralab.model.messages import first_line
 
+REVISION = "hub_revision"
+"""Attribute in which a loaded model keeps its revision, which transformers forgets."""
 REACH_S = 10
 """How long the Hub may take to answer, in seconds."""
 
@@ -18,11 +22,16 @@ def model_location(config: ModelConfig) -> str:
     """Returns the folder or Hub name to load from; null in the config means the embedded model.
 
     Raises:
-        ModelError: A folder or file is named that does not exist or holds no model.
+        ModelError: A folder or file is named that does not exist or holds no model, or that has a revision.
     """
     if config.path is None:
         return str(embedded_model_dir())
     path = Path(config.path).expanduser()
+    if config.revision is not None and path.exists():
+        raise ModelError(
+            f"model.revision={config.revision!r} is about models on the Hub, and model.path={config.path!r} "
+            "is on this machine. Set model.revision=null."
+        )
     if path.is_dir():
         return str(_model_folder(config, path))
     if path.suffix.lower() == GGUF_SUFFIX and path.is_file():
@@ -35,6 +44,12 @@ def model_location(config: ModelConfig) -> str:
             "Give a model folder, a .gguf file or a Hub name."
         )
     return config.path
+
+
+def loaded_revision(model: PreTrainedModel) -> str | None:
+    """Returns the revision that `load_base` loaded of a Hub model; None for its main branch and others."""
+    revision: str | None = getattr(model, REVISION, None)
+    return revision
 
 
 def check_reachable(config: ModelConfig, location: str) -> None:
@@ -62,6 +77,8 @@ def loading_failed(config: ModelConfig, location: str, error: Exception) -> str:
             f"{location} brings code of its own, which runs only if you allow it: read the code, then set "
             "model.trust_remote_code=true."
         )
+    if isinstance(error, StrictDataclassError):
+        return f"config.json of {location} is no description of a model: {' '.join(str(error).split())}"
     if Path(location).is_dir():
         return f"{location} cannot be loaded: {first_line(error)}"
     return (

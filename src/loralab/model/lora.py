@@ -11,15 +11,16 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from loralab.config.lora_rules import OFFSET_STARTS
 from loralab.config.model import LoraConfig
 from loralab.errors import ModelError
+from loralab.model.adapters.adalora import check_adalora
 from loralab.model.adapters.biases import copy_biases, keep_base_biases
 from loralab.model.adapters.context import AdapterContext
 from loralab.model.adapters.finishing import ADAPTER_MARKS, finish_adapter, match_dtypes
 from loralab.model.adapters.ia3 import ia3_targets
 from loralab.model.adapters.lora import check_lora
 from loralab.model.adapters.offsets import (
-    OFFSET_STARTS,
     double_ranks,
     has_offsets,
     place_starts,
@@ -27,6 +28,7 @@ from loralab.model.adapters.offsets import (
 )
 from loralab.model.adapters.origin import check_same_base
 from loralab.model.adapters.registry import METHODS
+from loralab.model.adapters.saved_modules import find_saved_modules
 from loralab.model.adapters.starts import find_starts
 from loralab.model.adapters.vera import fixed_projections
 from loralab.model.messages import first_line
@@ -52,8 +54,14 @@ def check_adapter(model: PreTrainedModel, lora: LoraConfig) -> Targets | None:
     if lora.method == "lora":
         return check_lora(model, lora)
     if lora.method == "ia3":
+        find_saved_modules(model, lora)
         return Targets(names := ia3_targets(model, lora), names)
-    return find_targets(model, lora) if lora.method in ("adalora", "vera") else None
+    if lora.method == "adalora":
+        return check_adalora(model, lora)
+    if lora.method == "vera":  # Its rank may be above a layer's width: the matrices are not learned.
+        find_saved_modules(model, lora)
+        return find_targets(model, lora)
+    return None
 
 
 def attach_adapter(

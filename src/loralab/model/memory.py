@@ -143,7 +143,6 @@ def build_shadow(model: PreTrainedModel, request: MemoryRequest) -> PeftModel:
     context = AdapterContext(
         added_token_ids=tuple(range(len(request.lora.trainable_tokens))),
         total_steps=MANY_STEPS,
-        quant=request.quant.name,
     )
     with torch.device("meta"):
         return attach_adapter(shadow, lora, 0, context).train()

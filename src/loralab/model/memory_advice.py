@@ -3,7 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle
+from typing import Literal
 
+from loralab.config.lora_rules import lora_faults
+from loralab.config.method_rules import method_faults
+from loralab.config.quant_rules import quant_faults
+from loralab.config.schema import TrainConfig
 from loralab.errors import ConfigError
 from loralab.model.memory_request import MemoryEstimate, MemoryRequest
 
@@ -29,26 +34,75 @@ class Advice:
 
 
 @dataclass(frozen=True)
+class Remedies:
+    """Which settings of a run may be advised."""
+
+    step: Literal["plain", "step_examples", "batch_tokens", "auto"] = "plain"
+    """What says how a step is cut; `auto` has no smaller micro-batch left to advise."""
+    step_rows: int | None = None
+    """Rows of a step of the first two kinds; None is those of all its micro-batches."""
+    checkpointing: bool = True
+    """Whether `trainer.gradient_checkpointing=true` is allowed."""
+    four_bits: bool = True
+    """Whether `quant=nf4` is."""
+    smaller_rank: bool = True
+    """Whether the method has a rank."""
+
+
+def allowed_remedies(config: TrainConfig, is_stored_quantized: bool) -> Remedies:
+    """Returns what may be advised to a run without another rule refusing it.
+
+    Args:
+        config: The run.
+        is_stored_quantized: Whether its base comes quantized, which `quant` does not change.
+    """
+    trainer, lora = config.trainer, config.lora
+    checkpointing = replace(config, trainer=replace(trainer, gradient_checkpointing=True))
+    four_bits = replace(config, quant=replace(config.quant, name="nf4", double_quant=True))
+    smaller = replace(config, lora=replace(lora, r=LOWEST_RANK, alpha=None))
+    allowed = {
+        "checkpointing": _is_valid(checkpointing),
+        "four_bits": not is_stored_quantized and _is_valid(four_bits),
+        "smaller_rank": _is_valid(smaller),
+    }
+    if trainer.batch_tokens is not None:
+        return Remedies("batch_tokens", **allowed)
+    if type(trainer.batch_size) is not int:
+        return Remedies("auto", **allowed)
+    if trainer.step_examples is not None:
+        return Remedies("step_examples", trainer.step_examples, **allowed)
+    return Remedies("plain", trainer.batch_size * trainer.accumulation, **allowed)
+
+
+def _is_valid(config: TrainConfig) -> bool:
+    return not any((*quant_faults(config), *lora_faults(config), *method_faults(config)))
+
+
+@dataclass(frozen=True)
 class _Change:
     request: MemoryRequest
+    remedies: Remedies
     overrides: dict[str, str] = field(default_factory=dict)
     costs: tuple[str, ...] = ()
 
     def to(self, request: MemoryRequest, overrides: dict[str, str], cost: str) -> "_Change":
-        return _Change(request, self.overrides | overrides, (*self.costs, cost))
+        return _Change(request, self.remedies, self.overrides | overrides, (*self.costs, cost))
 
 
 Ladder = Callable[[_Change], Iterator[_Change]]
 """From a state to milder and stronger uses of one remedy."""
 
 
-def check_memory(request: MemoryRequest, estimate_for: EstimateFor, limit_bytes: int) -> MemoryEstimate:
+def check_memory(
+    request: MemoryRequest, estimate_for: EstimateFor, limit_bytes: int, remedies: Remedies
+) -> MemoryEstimate:
     """Estimates a run and refuses it where it does not fit.
 
     Args:
         request: The run.
         estimate_for: Estimates any request for the same model.
         limit_bytes: What the run may take.
+        remedies: What may be advised.
 
     Raises:
         ConfigError: It needs more; the message names settings that would fit.
@@ -56,7 +110,7 @@ def check_memory(request: MemoryRequest, estimate_for: EstimateFor, limit_bytes:
     estimate = estimate_for(request)
     if estimate.peak <= limit_bytes:
         return estimate
-    found = advise(request, estimate_for, limit_bytes)[:MOST_SHOWN]
+    found = advise(request, estimate_for, limit_bytes, remedies)[:MOST_SHOWN]
     fitting = [f"  {' '.join(each.overrides)}  ({_gib(each.peak)}; {each.cost})" for each in found]
     largest = sorted(estimate.parts.items(), key=lambda part: -part[1])[:MOST_SHOWN]
     parts = ", ".join(f"{name} {_gib(size)}" for name, size in largest)
@@ -71,7 +125,9 @@ def check_memory(request: MemoryRequest, estimate_for: EstimateFor, limit_bytes:
     )
 
 
-def advise(request: MemoryRequest, estimate_for: EstimateFor, limit_bytes: int) -> list[Advice]:
+def advise(
+    request: MemoryRequest, estimate_for: EstimateFor, limit_bytes: int, remedies: Remedies
+) -> list[Advice]:
     """Finds settings with which a run would fit: single ones first, then ever more of them together.
 
     Each is the mildest of its kind that fits. Remedies come in the order of what they cost: smaller
@@ -82,9 +138,10 @@ def advise(request: MemoryRequest, estimate_for: EstimateFor, limit_bytes: int) 
         request: The run that does not fit.
         estimate_for: Estimates any request for the same model.
         limit_bytes: What the run may take.
+        remedies: What may be advised.
     """
     found: list[tuple[int, int, Advice]] = []
-    start = _Change(request)
+    start = _Change(request, remedies)
     for place, ladder in enumerate(LADDERS):
         fitting = (_if_it_fits(change, estimate_for, limit_bytes) for change in ladder(start))
         if (advice := next(filter(None, fitting), None)) is not None:
@@ -116,17 +173,29 @@ def _if_it_fits(change: _Change, estimate_for: EstimateFor, limit_bytes: int) ->
 
 
 def _smaller_micro_batches(change: _Change) -> Iterator[_Change]:
-    request = change.request
-    step = request.rows * request.accumulation
+    request, kind = change.request, change.remedies.step
+    if kind == "auto":
+        return
+    step = change.remedies.step_rows or request.rows * request.accumulation
     for rows in _halves(request.rows, 1):
-        if step % rows == 0:
-            overrides = {"trainer.batch_size": str(rows), "trainer.accumulation": str(step // rows)}
-            smaller = resized(replace(request, accumulation=step // rows), rows, request.width)
-            yield change.to(smaller, overrides, "the same steps in smaller parts")
+        parts, cost = -(-step // rows), "the same steps in smaller parts"
+        overrides = {"trainer.batch_size": str(rows), "trainer.accumulation": str(parts)}
+        if kind == "batch_tokens":
+            # Each group of rows is a micro-batch, so a step takes more of the smaller groups.
+            parts, cost = request.accumulation * -(-request.rows // rows), "steps of about as many tokens"
+            overrides = {
+                "trainer.batch_tokens": str(rows * request.width), "trainer.accumulation": str(parts)
+            }  # fmt: skip
+        elif kind == "step_examples":
+            overrides = {"trainer.batch_size": str(rows)}
+        elif step % rows:
+            continue
+        smaller = resized(replace(request, accumulation=parts), rows, request.width)
+        yield change.to(smaller, overrides, cost)
 
 
 def _checkpointing(change: _Change) -> Iterator[_Change]:
-    if not change.request.checkpointing:
+    if change.remedies.checkpointing and not change.request.checkpointing:
         yield change.to(
             replace(change.request, checkpointing=True),
             {"trainer.gradient_checkpointing": "true"},
@@ -136,7 +205,7 @@ def _checkpointing(change: _Change) -> Iterator[_Change]:
 
 def _four_bits(change: _Change) -> Iterator[_Change]:
     quant = change.request.quant
-    if quant.name in ("none", "int8"):
+    if change.remedies.four_bits and quant.name in ("none", "int8"):
         stored = replace(quant, name="nf4", double_quant=True)
         yield change.to(replace(change.request, quant=stored), {"quant": "nf4"}, "weights in 4 bits")
 
@@ -145,12 +214,17 @@ def _shorter_rows(change: _Change) -> Iterator[_Change]:
     request = change.request
     for width in _halves(request.width, SHORTEST_LENGTH):
         shorter = resized(request, request.rows, width)
-        yield change.to(shorter, {"data.max_length": str(width)}, f"text after {width} tokens is lost")
+        cost = f"rows above {width} tokens are dropped or cut (data.over_length)"
+        yield change.to(shorter, {"data.max_length": str(width)}, cost)
 
 
 def _smaller_adapter(change: _Change) -> Iterator[_Change]:
     lora = change.request.lora
+    if not change.remedies.smaller_rank:
+        return
     for rank in _halves(lora.r, LOWEST_RANK):
+        if lora.init == "orthogonal" and rank % 2:
+            continue  # It divides the rank into two halves.
         smaller = replace(lora, r=rank, alpha=None if lora.alpha is None else lora.alpha * rank / lora.r)
         yield change.to(replace(change.request, lora=smaller), {"lora.r": str(rank)}, "a smaller adapter")
 

@@ -12,6 +12,8 @@ from transformers import PreTrainedModel
 NUM_CLOSEST = 3
 NUMBER = re.compile(r"(.*?\.)(\d+)(\..+)?")
 """A module name around its first number: before it, the number, after it."""
+PEFT_PREFIX = "base_model.model."
+"""What the names of a `PeftModel` have before those of the base inside."""
 
 
 def layer_of(name: str) -> int | None:
@@ -43,11 +45,20 @@ def shortest_selector(
         everything: Whole names of all modules.
         whole_names_only: Whether PEFT would read a regular expression in another way (`fused_names`).
     """
-    for num_parts in (1, 2):
-        ends = {".".join(name.split(".")[-num_parts:]) for name in names}
-        if sum(any(ends_with(name, end) for end in ends) for name in everything) == len(names):
-            return sorted(ends)
+    if (ends := _exact_ends(names, everything)) is not None:
+        return ends
     return list(names) if whole_names_only else _expression(names)
+
+
+def shortest_ends(names: Sequence[str], everything: Sequence[str]) -> list[str]:
+    """Returns the shortest ends of module names that match exactly these modules of a model.
+
+    Args:
+        names: Whole names of the modules to match.
+        everything: Whole names of all modules.
+    """
+    ends = _exact_ends(names, everything)
+    return sorted(names) if ends is None else ends
 
 
 def fused_names(model: PreTrainedModel) -> frozenset[str]:
@@ -63,6 +74,14 @@ def fused_names(model: PreTrainedModel) -> frozenset[str]:
         return frozenset()
     family = conversion._MODEL_TO_CONVERSION_PATTERN.get(model_type)
     return frozenset(conversion._MOE_TARGET_MODULE_MAPPING.get(family, ()))
+
+
+def _exact_ends(names: Sequence[str], everything: Sequence[str]) -> list[str] | None:
+    for num_parts in (1, 2):
+        ends = {".".join(name.split(".")[-num_parts:]) for name in names}
+        if sum(any(ends_with(name, end) for end in ends) for name in everything) == len(names):
+            return sorted(ends)
+    return None
 
 
 def _expression(names: Collection[str]) -> str:

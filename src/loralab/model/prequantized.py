@@ -10,6 +10,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from loralab.config.model import ModelConfig, QuantConfig
 from loralab.errors import ModelError
+from loralab.model.hardware import dtype_name
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,33 @@ def prequantized(model_config: PreTrainedConfig) -> Prequantized | None:
     stored = _stored_config(model_config)
     if not stored:
         return None
-    method = str(stored.get("quant_method", "bitsandbytes"))
+    method = stored.get("quant_method", "bitsandbytes")
+    # A loaded model has a member of an enumeration there, a file its value.
+    method = str(getattr(method, "value", method))
     if method == "bitsandbytes":
         scheme = str(stored.get("bnb_4bit_quant_type", "fp4")) if stored.get("load_in_4bit") else "int8"
         return Prequantized(method, f"bitsandbytes {scheme}", scheme)
     title = TRAINABLE[method].title if method in TRAINABLE else method
     bits = stored.get("bits", stored.get("w_bit"))
     return Prequantized(method, f"{title} {bits}-bit" if bits is not None else title, method)
+
+
+def trainable_prequantized(config: ModelConfig, model_config: PreTrainedConfig) -> Prequantized | None:
+    """Recognises a base that is quantized already, and refuses it where no adapter can train on it here.
+
+    Raises:
+        ModelError: As of `check_prequantized`.
+    """
+    found = prequantized(model_config)
+    if found is not None:
+        check_prequantized(config, found)
+    return found
+
+
+def is_unmeasured(model_config: PreTrainedConfig) -> bool:
+    """Whether another library than bitsandbytes stores the layers, whose bytes are then not known."""
+    found = prequantized(model_config)
+    return found is not None and found.method != "bitsandbytes"
 
 
 def check_prequantized(config: ModelConfig, found: Prequantized) -> None:
@@ -89,14 +110,18 @@ def check_prequantized(config: ModelConfig, found: Prequantized) -> None:
 def left_out(config: ModelConfig, quant: QuantConfig, found: Prequantized) -> str:
     """Says that the base is not quantized a second time."""
     told = "loaded as it is" if quant.name == "none" else f"quant={quant.name} is left out"
+    if quant.skip_modules:
+        told += f", and quant.skip_modules=[{','.join(quant.skip_modules)}] with it"
+    if found.method != "bitsandbytes":
+        told += "; the bytes of its layers are not reported"
     return f"{config.name} is already quantized ({found.label}): {told}"
 
 
 def set_compute_dtype(model_config: PreTrainedConfig, found: Prequantized, dtype: torch.dtype) -> None:
     """Lets 4-bit weights of bitsandbytes multiply in the run's dtype, not the one they were saved with."""
     if found.method == "bitsandbytes" and found.scheme != "int8":
-        name = str(dtype).removeprefix("torch.")
-        model_config.quantization_config = _stored_config(model_config) | {"bnb_4bit_compute_dtype": name}
+        compute = {"bnb_4bit_compute_dtype": dtype_name(dtype)}
+        model_config.quantization_config = _stored_config(model_config) | compute
 
 
 def cast_unquantized(model: PreTrainedModel, dtype: torch.dtype) -> None:

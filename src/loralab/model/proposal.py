@@ -1,5 +1,6 @@
 """A rank and alpha for the rows at hand (`lora=auto`), with the reasons."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,23 +21,44 @@ class Proposal:
     r: int
     """Rank."""
     alpha: float
-    """2 r: the update keeps its scale, and with it the learning rate, whatever the rank."""
+    """What keeps the scale of the update at 2, and with it the learning rate, whatever the rank."""
     reasons: list[str]
     """Why, a line each."""
 
 
+@dataclass(frozen=True)
+class AdaptedLayers:
+    """What the layers to adapt allow."""
+
+    params_per_rank: int
+    """Adapter parameters of each rank: inputs plus outputs of all of them."""
+    width: int
+    """Hidden size of the model."""
+    narrowest: int
+    """The smallest side of any; no layer takes a higher rank."""
+
+
+def scaled_alpha(rank: int, rslora: bool) -> float:
+    """Returns the alpha that scales the update by 2.
+
+    The scale is alpha / r (arXiv:2106.09685, section 4.1), or alpha / sqrt(r) with rsLoRA (arXiv:2312.03732).
+    """
+    return SCALE * (math.sqrt(rank) if rslora else rank)
+
+
 def propose_rank(
-    num_rows: int, supervised_tokens: int, params_per_rank: int, width: int, fits: Callable[[int], bool]
+    num_rows: int, supervised_tokens: int, layers: AdaptedLayers, rslora: bool, fits: Callable[[int], bool]
 ) -> Proposal:
     """Chooses the smallest usual rank that can hold what the rows teach, and that fits in memory.
 
     Args:
         num_rows: Training rows.
         supervised_tokens: Tokens of theirs that are learned; repeats over epochs teach nothing new.
-        params_per_rank: Adapter parameters of each rank: inputs plus outputs of all adapted layers.
-        width: Hidden size of the model.
-        fits: Whether a run of a rank fits in memory.
+        layers: What the layers to adapt allow.
+        rslora: Whether the update is scaled by alpha / sqrt(r).
+        fits: Whether a run of a rank fits in memory; asked of ranks that every layer takes.
     """
+    params_per_rank, width = layers.params_per_rank, layers.width
     needed = supervised_tokens * BITS_PER_TOKEN / BITS_PER_PARAMETER
     wanted = next((rank for rank in RANKS if rank * params_per_rank >= needed), RANKS[-1])
     reasons = [
@@ -51,8 +73,13 @@ def propose_rank(
     if wanted > limit:
         wanted = max(rank for rank in RANKS if rank <= limit)
         reasons.append(f"the model is {width:,} wide, and a quarter of it is enough: rank {wanted}")
-    chosen = next((rank for rank in reversed(RANKS) if rank <= wanted and fits(rank)), RANKS[0])
+    ranks = [rank for rank in RANKS if rank <= layers.narrowest] or [layers.narrowest]
+    if wanted > ranks[-1]:
+        wanted = ranks[-1]
+        reasons.append(f"the narrowest layer to adapt has a side of {layers.narrowest:,}: rank {wanted}")
+    chosen = next((rank for rank in reversed(ranks) if rank <= wanted and fits(rank)), ranks[0])
     if chosen < wanted:
         reasons.append(f"rank {wanted} does not fit in memory: rank {chosen}")
-    reasons.append(f"alpha = 2 r = {SCALE * chosen:g} keeps the scale of the update at 2")
-    return Proposal(chosen, SCALE * chosen, reasons)
+    alpha, formula = scaled_alpha(chosen, rslora), "2 sqrt(r)" if rslora else "2 r"
+    reasons.append(f"alpha = {formula} = {alpha:g} keeps the scale of the update at 2")
+    return Proposal(chosen, alpha, reasons)

@@ -15,12 +15,17 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from loralab.model.hardware import dtype_name
 from loralab.model.int8 import dequantize_int8
+from loralab.model.location import loaded_revision
+from loralab.model.prequantized import is_unmeasured
 from loralab.model.quantize import linear_layers
 
 BITS = 8
 OTHER = "other"
 """Name of the parameters outside linear layers: embeddings, output head, norms, biases, fused experts."""
+MOST_COMPARED_VALUES = 2_000_000_000
+"""Size of the largest model whose checkpoint a run reads again for errors: 4 GB in bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ def other_storage(model: PreTrainedModel) -> LayerStorage:
     rest = [parameter for parameter in model.parameters() if id(parameter) not in weights]
     num_values, dtype = sum(parameter.numel() for parameter in rest), _full_dtype(model)
     stored = sum(parameter.numel() * parameter.itemsize for parameter in rest)
-    return LayerStorage(OTHER, _name(dtype), num_values, num_values * dtype.itemsize, stored)
+    return LayerStorage(OTHER, dtype_name(dtype), num_values, num_values * dtype.itemsize, stored)
 
 
 def total_storage(name: str, layers: Iterable[LayerStorage]) -> LayerStorage:
@@ -146,9 +151,16 @@ def storage_table(model: PreTrainedModel) -> list[dict[str, Any]]:
     """Returns a base model's storage by kind of layer, then of all other parameters: rows for JSON.
 
     Args:
-        model: A base without adapter, loaded; its checkpoint is read once more for the errors.
+        model: A base without adapter, loaded; its checkpoint is read again up to `MOST_COMPARED_VALUES`.
+
+    Returns:
+        No rows where the base was quantized by a library whose layers are not measured (`is_unmeasured`).
     """
-    layers = [*layer_storage(model, relative_errors(model)), other_storage(model)]
+    if is_unmeasured(model.config):
+        return []
+    layers, other = layer_storage(model), other_storage(model)
+    if total_storage("model", [*layers, other]).num_values <= MOST_COMPARED_VALUES:
+        layers = layer_storage(model, relative_errors(model))
     return [
         {
             "name": row.kind if row.num_layers == 1 else f"{row.kind} x {row.num_layers}",
@@ -161,7 +173,7 @@ def storage_table(model: PreTrainedModel) -> list[dict[str, Any]]:
             "bits_per_value": row.bits_per_value,
             "relative_error": row.error_mean,
         }
-        for row in by_kind(layers)
+        for row in by_kind([*layers, other])
     ]
 
 
@@ -174,12 +186,13 @@ def relative_errors(model: PreTrainedModel) -> dict[str, float]:
         model: A base without adapter, loaded from a folder or the Hub.
 
     Returns:
-        The errors by layer. A layer is missing where the checkpoint is no safetensors file, or has no
-        tensor of that name and shape: it may be quantized itself.
+        The errors by layer. A layer is missing where the checkpoint is no safetensors file, is not on this
+        machine, or has no tensor of that name and shape: it may be quantized itself.
     """
     layers = dict(linear_layers(model))
     places: dict[Path, dict[str, str]] = defaultdict(dict)
-    keys = _checkpoint_keys(_checkpoint_dir(model))
+    folder = _checkpoint_dir(model)
+    keys = {} if folder is None else _checkpoint_keys(folder)
     for name in layers:
         key = next((key for key in _key_candidates(name, model.base_model_prefix) if key in keys), None)
         if key is not None:
@@ -222,11 +235,17 @@ def _key_candidates(name: str, prefix: str) -> Iterator[str]:
     yield f"{prefix}.{name}.weight"
 
 
-def _checkpoint_dir(model: PreTrainedModel) -> Path:
+def _checkpoint_dir(model: PreTrainedModel) -> Path | None:
+    """The folder that a base was loaded from: of the same revision, where it came from the Hub."""
     location = str(model.name_or_path)
     if Path(location).is_dir():
         return Path(location)
-    return Path(snapshot_download(location, local_files_only=True))
+    revision, weights = loaded_revision(model), ["*.safetensors*"]
+    try:
+        found = snapshot_download(location, revision=revision, local_files_only=True, allow_patterns=weights)
+    except (OSError, ValueError):
+        return None
+    return Path(found)
 
 
 def _checkpoint_keys(folder: Path) -> dict[str, Path]:
@@ -248,11 +267,7 @@ def _full_dtype(model: PreTrainedModel) -> torch.dtype:
 def _scheme(layer: Any) -> str:
     if isinstance(layer, Linear4bit):
         return str(_quant_state(layer).quant_type)
-    return "int8" if isinstance(layer, Linear8bitLt) else _name(layer.weight.dtype)
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+    return "int8" if isinstance(layer, Linear8bitLt) else dtype_name(layer.weight.dtype)
 
 
 def _num_values(layer: Any) -> int:

@@ -4,6 +4,7 @@ import re
 from typing import cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from tokenizers import AddedToken
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -118,7 +119,7 @@ def _load_own(config: ModelConfig) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             location, revision=config.revision, trust_remote_code=config.trust_remote_code
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, StrictDataclassError) as error:
         raise ModelError(loading_failed(config, location, error)) from error
     if not tokenizer.is_fast:
         raise ModelError(f"{location} has no fast tokenizer (tokenizer.json), which label spans need.")

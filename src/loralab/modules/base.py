@@ -15,11 +15,15 @@ from loralab.data.collate import MicroBatch, StepBatch
 from loralab.data.plan import StepPlan
 from loralab.losses.parts import LossParts, SourceMeans
 from loralab.metrics import TRAIN_GRAD_NORM, TRAIN_LOSS, TRAIN_LR, for_source
+from loralab.model.adapters.offsets import load_offsets, offsets
 from loralab.model.adapters.registry import step_hooks
 from loralab.model.lora import cast_adapter, trainable
 from loralab.optim.build import build_optimizer
 from loralab.optim.master import MasterWeights
 from loralab.optim.schedules import lr_factor
+
+OFFSETS = "offsets"
+"""Key of the first values of PiSSA, OLoRA and CorDA in the method's state."""
 
 
 class AdapterModule(pl.LightningModule):
@@ -103,10 +107,15 @@ class AdapterModule(pl.LightningModule):
 
     def method_state(self) -> dict[str, Any]:
         """Returns what the adapter's method needs besides weights to go on where it was."""
-        return self.step_hooks.state_dict()
+        return {**self.step_hooks.state_dict(), OFFSETS: offsets(self.model)}
 
     def load_method_state(self, state: Mapping[str, Any]) -> None:
-        """Takes the method's state back."""
+        """Takes the method's state back.
+
+        Raises:
+            ModelError: It is that of another adapter.
+        """
+        load_offsets(self.model, state.get(OFFSETS, {}))
         self.step_hooks.load_state_dict(state)
 
     def validation_step(self, batch: MicroBatch, batch_idx: int) -> None:

@@ -22,11 +22,7 @@ HEADROOM = 0.9
 
 
 def estimate_size(planner: MemoryPlan, layout: Layout) -> MicroBatchSize:
-    """Finds the most rows as wide as the widest that are estimated to fit, and their tokens.
-
-    Raises:
-        ConfigError: Not even one row fits.
-    """
+    """Finds the most rows as wide as the widest that are estimated to fit, and their tokens; at least one."""
     width = layout.pack_length or padded(layout.lengths[layout.mixture].max())
     limit = HEADROOM * planner.available_bytes
 
@@ -48,11 +44,14 @@ def try_size(
 ) -> MicroBatchSize:
     """Runs forward and backward on the micro-batch that takes the most, and lowers the size until it fits.
 
-    Nothing of it stays: gradients are dropped and the random generators put back.
+    Nothing of it stays: gradients are dropped and the random generators put back. Where the system cannot
+    start a peak anew, no trial says anything about the next, and the estimate stands untried.
 
     Raises:
         ConfigError: Not even one row fits.
     """
+    if not meter.can_reset:
+        return size
     width, limit = layout.pack_length or padded(layout.lengths[layout.mixture].max()), planner.available_bytes
     optimizer = planner.estimate(planner.request(size, layout)).parts[OPTIMIZER]
     assert size.tokens is not None
@@ -63,12 +62,25 @@ def try_size(
         if needed <= HEADROOM * limit:
             return MicroBatchSize(tokens=rows * width)
         if rows == 1:
-            raise ConfigError(
-                f"trainer.batch_size=auto: one row of {width:,} tokens takes {needed / GIB:.1f} of "
-                f"{limit / GIB:.1f} GiB. Use trainer.gradient_checkpointing=true, a smaller data.max_length, "
-                "or quant=nf4."
-            )
-        rows = max(1, min(rows - 1, int(rows * HEADROOM * limit / needed)))
+            raise ConfigError(_refusal(planner, width, needed))
+        # Where memory ran out nobody knows how much was missing.
+        rows = rows // 2 if peak is None else max(1, min(rows - 1, int(rows * HEADROOM * limit / needed)))
+
+
+def _refusal(planner: MemoryPlan, width: int, needed: float) -> str:
+    """Says that one row does not fit, and what there is to change."""
+    config, remedies = planner.config, planner.remedies
+    ways = ["a smaller data.max_length"]
+    if remedies.checkpointing and not config.trainer.gradient_checkpointing:
+        ways.insert(0, "trainer.gradient_checkpointing=true")
+    if remedies.four_bits and planner.quant.name in ("none", "int8"):
+        ways.append("quant=nf4")
+    limit_gib = planner.available_bytes / GIB
+    taken = "more than" if math.isinf(needed) else f"{needed / GIB:.1f} of"
+    return (
+        f"trainer.batch_size=auto: one row of {width:,} tokens takes {taken} {limit_gib:.1f} GiB, of which a "
+        f"step may fill {HEADROOM:.0%}. Use {' or '.join(ways)}."
+    )
 
 
 def _widest(layout: Layout, planner: MemoryPlan, rows: int) -> MicroBatch:

@@ -19,13 +19,13 @@ SECOND_MOMENT = "exp_avg_sq"
 def record_adapter(session: Session) -> None:
     """Measures every update of the saved adapter, writes `adapter.json`, and says the essence in a line."""
     config = session.plan.config
-    if config.lora.method != "lora":
-        return
     updates = measure_adapter(session.run.adapter_dir, config.lora.r, _gradient_rms(session))
     write_json(session.run.path / "adapter.json", {"layers": [asdict(update) for update in updates]})
     used = [update.effective_rank for update in updates]
     ranks = [update.rank for update in updates]
-    if updates:
+    if not updates:
+        session.console.print(f"adapter: no low-rank update to measure for lora.method={config.lora.method}")
+    else:
         session.console.print(
             f"adapter: effective rank {min(used):.1f} to {max(used):.1f} of {max(ranks)}; each layer's and a "
             "rank pattern in the report",

@@ -13,6 +13,7 @@ from loralab.errors import ConfigError
 from loralab.evaluation.data_facts import PlanFacts, gather_facts
 from loralab.evaluation.data_page import write_data_page
 from loralab.evaluation.data_tables import print_facts
+from loralab.model.hardware import dtype_name
 from loralab.model.size import ModelSize, measure_model
 from loralab.model.throughput import EFFICIENCY, forward_flops, matmul_rate, training_flops
 from loralab.runs.folder import RunFolder
@@ -83,7 +84,7 @@ def estimate(plan: TrainingPlan, setup: Setup) -> PlanFacts:
     shapes = sample_shapes(layout, steps, plan.size)
     num_sampled = min(SAMPLED_STEPS, steps.total_steps)
     padded = sum(shape.tokens for shape in shapes)
-    dtype = str(setup.dtype).removeprefix("torch.")
+    dtype = dtype_name(setup.dtype)
     return PlanFacts(
         model=f"{config.model.name} · quant {config.quant.name} · {dtype} on {setup.device.type} "
         f"· rank {config.lora.r}",

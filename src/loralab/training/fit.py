@@ -20,10 +20,10 @@ from loralab.training.closing import record_adapter, record_memory
 from loralab.training.dry_run import plan_run
 from loralab.training.introduction import print_data
 from loralab.training.loggers import finish_loggers
-from loralab.training.plan import plan_training
+from loralab.training.plan import plan_training, with_size
 from loralab.training.record import begin_training, close_run, record_comparison, update_summary
 from loralab.training.resume import check_same_data, reopen
-from loralab.training.session import Session, assemble
+from loralab.training.session import Session, assemble, stored_size
 from loralab.training.setup import prepare
 
 
@@ -41,6 +41,8 @@ def train(config: TrainConfig) -> RunFolder:
     config = resumed[1] if resumed else config
     setup = prepare(config)
     plan = plan_training(config, setup)
+    if resumed and (size := stored_size(resumed[0])) is not None:
+        plan = with_size(plan, size)
     plan.memory.check(plan.request)
     if resumed:
         run = resumed[0]

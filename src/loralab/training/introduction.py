@@ -37,7 +37,7 @@ def notices(data: PreparedData, privacy: str) -> list[str]:
         for check, removals in tally.removed.items():
             removed[check] = removed.get(check, 0) + removals.count
     lines = [
-        f"{source.name}: the first {source.limit:,} rows alone (data.max_examples)"
+        f"{source.name}: at most {source.limit:,} rows are read (data.max_examples)"
         for source in report.sources
         if source.limit is not None
     ]

@@ -5,11 +5,11 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-import psutil
 import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
+from loralab.config.model import QuantConfig
 from loralab.config.schema import TrainConfig
 from loralab.data.collate import PAD_MULTIPLE
 from loralab.data.cutting import MicroBatchSize
@@ -20,14 +20,17 @@ from loralab.data.store import supervised_of
 from loralab.model.attention_choice import choose_attention
 from loralab.model.load import load_config, skeleton
 from loralab.model.memory import estimate_memory
-from loralab.model.memory_advice import check_memory
+from loralab.model.memory_advice import Remedies, allowed_remedies, check_memory
 from loralab.model.memory_request import MemoryEstimate, MemoryRequest
-from loralab.runs.memory import GIB, rss_gib
+from loralab.model.prequantized import Prequantized, prequantized
+from loralab.runs.memory import GIB, available_memory, rss_gib
 
 PROCESS = "libraries and data (measured)"
 """The part of a CPU run's memory that is there before the model loads."""
 AUTO, AUTO_STEP_EXAMPLES = "auto", 16
 """`trainer.batch_size=auto`, and the examples of a step where nothing else says how many."""
+STANDS_FOR = {"eetq": "int8"}
+"""What bitsandbytes stores alike for bases quantized by other methods; nf4 for those not named."""
 
 
 @dataclass(frozen=True)
@@ -61,25 +64,52 @@ class MemoryPlan:
         self.config, self.data, self.pad_id = config, data, pad_id
         self.device, self.dtype = device, _ = compute
         self.process_bytes = round(rss_gib() * GIB) if device.type == "cpu" else 0
+        self.available_bytes = self._find_available()
+        """What the run may take, its own process included; read once, as the weights count as needed."""
         self._latest: tuple[MemoryRequest, MemoryEstimate] | None = None
 
     @cached_property
     def model(self) -> PreTrainedModel:
         """The base without weights."""
-        model_config, packing = load_config(self.config.model), self.config.data.packing
+        (model_config, _), packing = self._architecture, self.config.data.packing
         model = skeleton(self.config.model, model_config)
         chosen = choose_attention(self.config.model, model_config, self.device, self.dtype, packing)
         model.set_attn_implementation(chosen.name)
         return model
 
     @property
-    def available_bytes(self) -> int:
-        """What the run may take, its own process included."""
+    def stored(self) -> Prequantized | None:
+        """How the weights of the base are stored already; None for ordinary weights."""
+        return self._architecture[1]
+
+    @property
+    def quant(self) -> QuantConfig:
+        """How the base will be held: as configured, or as it is stored already."""
+        if (found := self.stored) is None:
+            return self.config.quant
+        is_known = found.method == "bitsandbytes"
+        name = found.scheme if is_known else STANDS_FOR.get(found.method, "nf4")
+        return replace(self.config.quant, name=name)
+
+    @property
+    def remedies(self) -> Remedies:
+        """Which settings may be advised where the run does not fit."""
+        return allowed_remedies(self.config, self.stored is not None)
+
+    @cached_property
+    def _architecture(self) -> tuple[PreTrainedConfig, Prequantized | None]:
+        """The model's config without how its weights are stored, and that."""
+        model_config = load_config(self.config.model)
+        if (found := prequantized(model_config)) is not None:
+            del model_config.quantization_config
+        return model_config, found
+
+    def _find_available(self) -> int:
         if self.config.trainer.memory_gib is not None:
             return round(self.config.trainer.memory_gib * GIB)
         if self.device.type == "cuda":
             return int(torch.cuda.mem_get_info(self.device)[0])
-        return int(psutil.virtual_memory().available) + self.process_bytes
+        return available_memory() + self.process_bytes
 
     def request(
         self, size: MicroBatchSize, layout: Layout, config: TrainConfig | None = None
@@ -89,14 +119,14 @@ class MemoryPlan:
         Args:
             size: How a step is cut.
             layout: How examples fill rows.
-            config: Another adapter, quantization or way to keep activations; None is the run's own.
+            config: Another adapter or way to keep activations; None is the run's own.
         """
         config = config or self.config
         batch = largest_batch(layout, supervised_of(self.data.train.examples), size)
         # A group of examples is a micro-batch of its own, however many rows it has.
         rows_at_once = 1 if layout.is_grouped else batch.rows
         return MemoryRequest(
-            quant=config.quant,
+            quant=self.quant,
             lora=config.lora,
             dtype=self.dtype,
             rows=batch.rows,
@@ -123,7 +153,7 @@ class MemoryPlan:
         Raises:
             ConfigError: It does not; the message names settings that would fit.
         """
-        return check_memory(request, self.estimate, self.available_bytes)
+        return check_memory(request, self.estimate, self.available_bytes, self.remedies)
 
 
 def rows_per_step(config: TrainConfig, layout: Layout) -> int:

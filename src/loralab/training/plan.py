@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from loralab.config.model import LoraConfig
 from loralab.config.schema import TrainConfig
 from loralab.data.collate import pad_examples
 from loralab.data.cutting import MicroBatchSize
@@ -18,7 +19,7 @@ from loralab.model.adapters.patterns import layer_sides
 from loralab.model.adapters.registry import METHODS
 from loralab.model.location import model_location
 from loralab.model.memory_request import MemoryEstimate, MemoryRequest
-from loralab.model.proposal import Proposal, propose_rank
+from loralab.model.proposal import AdaptedLayers, Proposal, propose_rank, scaled_alpha
 from loralab.model.tokenizer import added_token_ids
 from loralab.runs.memory import GIB
 from loralab.training.batch_size import HEADROOM, estimate_size
@@ -48,7 +49,7 @@ class TrainingPlan:
     estimate: MemoryEstimate
     """The peak with it."""
     notes: list[str]
-    """What was chosen, a line each."""
+    """What was chosen, a line each; the last one is about memory."""
 
 
 def plan_training(config: TrainConfig, setup: Setup) -> TrainingPlan:
@@ -81,6 +82,16 @@ def plan_training(config: TrainConfig, setup: Setup) -> TrainingPlan:
     return TrainingPlan(config, layout, steps, size, memory, request, estimate, notes)
 
 
+def with_size(plan: TrainingPlan, size: MicroBatchSize) -> TrainingPlan:
+    """Returns the plan of a run whose steps are cut in another way, estimated anew."""
+    if size == plan.size:
+        return plan
+    request = plan.memory.request(size, plan.layout)
+    estimate = plan.memory.estimate(request)
+    notes = [*plan.notes[:-1], _describe_memory(plan.memory, size, estimate)]
+    return dataclasses.replace(plan, size=size, request=request, estimate=estimate, notes=notes)
+
+
 def lay_out(config: TrainConfig, data: PreparedData) -> Layout:
     """Says how the examples of an epoch fill the rows that the model sees."""
     pack_length = config.data.max_length if config.data.packing else None
@@ -104,7 +115,7 @@ def propose(config: TrainConfig, setup: Setup, layout: Layout, memory: MemoryPla
     """Chooses rank and alpha for the rows, the model and the memory of a run."""
 
     def fits(rank: int) -> bool:
-        lora = dataclasses.replace(config.lora, r=rank, alpha=2.0 * rank)
+        lora = dataclasses.replace(config.lora, r=rank, alpha=scaled_alpha(rank, config.lora.rslora))
         wanted = dataclasses.replace(config, lora=lora)
         rows = 1 if layout.is_grouped or config.trainer.batch_size == AUTO else config.trainer.batch_size
         estimate = memory.estimate(memory.request(MicroBatchSize(rows=rows), layout, wanted))
@@ -112,14 +123,22 @@ def propose(config: TrainConfig, setup: Setup, layout: Layout, memory: MemoryPla
 
     modules = dict(setup.model.named_modules())
     assert setup.targets is not None, "prompts have no rank to propose"
-    ledger = setup.data.train.ledger
-    return propose_rank(
-        num_rows=ledger.kept,
-        supervised_tokens=ledger.supervised_tokens,
-        params_per_rank=sum(sum(layer_sides(modules[name])) for name in setup.targets.names),
+    ledger, sides = setup.data.train.ledger, [layer_sides(modules[name]) for name in setup.targets.names]
+    layers = AdaptedLayers(
+        params_per_rank=sum(map(sum, sides)),
         width=setup.model.config.get_text_config().hidden_size,
-        fits=fits,
+        narrowest=min(map(min, sides)),
     )
+    proposal = propose_rank(ledger.kept, ledger.supervised_tokens, layers, config.lora.rslora, fits)
+    return dataclasses.replace(proposal, reasons=[*_replaced(config.lora), *proposal.reasons])
+
+
+def _replaced(lora: LoraConfig) -> list[str]:
+    """Says which rank and alpha of the user's own give way to what is proposed."""
+    given = [] if lora.r == LoraConfig.r else [f"lora.r={lora.r}"]
+    if lora.alpha != LoraConfig(r=lora.r).alpha:
+        given.append(f"lora.alpha={lora.alpha:g}")
+    return [f"{' and '.join(given)} replaced by what follows"] if given else []
 
 
 def adapter_context(config: TrainConfig, setup: Setup, steps: StepPlan) -> AdapterContext:
@@ -142,7 +161,6 @@ def adapter_context(config: TrainConfig, setup: Setup, steps: StepPlan) -> Adapt
         total_steps=steps.total_steps,
         base_dir=model_location(config.model),
         calibration=calibration,
-        quant=config.quant.name,
     )
 
 
@@ -161,7 +179,12 @@ def describe_adapter(config: TrainConfig, setup: Setup) -> str:
 
 def _describe_memory(memory: MemoryPlan, size: MicroBatchSize, estimate: MemoryEstimate) -> str:
     cut = f"{size.rows} rows" if size.tokens is None else f"up to {size.tokens:,} tokens"
+    stored = memory.stored
+    kept = (
+        "" if stored is None or stored.method == "bitsandbytes"
+        else f"; its {stored.label} weights are taken for {memory.quant.name}"
+    )  # fmt: skip
     return (
         f"memory: {estimate.peak / GIB:.2f} GiB estimated of {memory.available_bytes / GIB:.1f} GiB, in "
-        f"micro-batches of {cut}"
+        f"micro-batches of {cut}{kept}"
     )

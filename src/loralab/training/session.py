@@ -26,7 +26,7 @@ from loralab.runs.memory import MemoryMeter
 from loralab.training.batch_size import try_size
 from loralab.training.loggers import build_loggers, trim_metrics
 from loralab.training.memory_plan import AUTO
-from loralab.training.plan import TrainingPlan, adapter_context
+from loralab.training.plan import TrainingPlan, adapter_context, with_size
 from loralab.training.resume import last_checkpoint
 from loralab.training.setup import Setup
 
@@ -67,8 +67,16 @@ def assemble(run: RunFolder, plan: TrainingPlan, setup: Setup, console: Console)
         model, plan.steps, config, setup.dtype, data.source_names, max(1, len(data.shares))
     )
     meter.mark("adapted")
-    size = settle_size(run, plan, module, meter)
-    datamodule = DataModule(data, plan.steps, plan.layout, size, setup.tokenizer.pad_token_id)
+    estimated = plan.size
+    plan = with_size(plan, settle_size(run, plan, module, meter))
+    if plan.size != estimated:
+        console.print(f"trainer.batch_size=auto: a trial took more. {plan.notes[-1]}", soft_wrap=True)
+    elif config.trainer.batch_size == AUTO and not meter.can_reset:
+        console.print(
+            "trainer.batch_size=auto: no peak can be started anew here, so the estimate stands untried",
+            soft_wrap=True,
+        )
+    datamodule = DataModule(data, plan.steps, plan.layout, plan.size, setup.tokenizer.pad_token_id)
     recorder = Recorder(config.callbacks.log_every, meter)
     checkpoints = Checkpoints(run, config.callbacks.checkpoint_every, recorder)
     restore = Restore(last_checkpoint(run, console), module, recorder, checkpoints)
@@ -115,9 +123,14 @@ def settle_size(
     """Returns how steps are cut: as configured, as a resumed run found it, or as a real step shows to fit."""
     if plan.config.trainer.batch_size != AUTO:
         return plan.size
-    manifest = read_json(run.manifest_path)
-    if MICRO_BATCH_TOKENS in manifest:
-        return MicroBatchSize(tokens=manifest[MICRO_BATCH_TOKENS])
+    if (stored := stored_size(run)) is not None:
+        return stored
     size = try_size(plan.size, module, plan.memory, plan.layout, meter)
-    write_json(run.manifest_path, {**manifest, MICRO_BATCH_TOKENS: size.tokens})
+    write_json(run.manifest_path, {**read_json(run.manifest_path), MICRO_BATCH_TOKENS: size.tokens})
     return size
+
+
+def stored_size(run: RunFolder) -> MicroBatchSize | None:
+    """Returns what `trainer.batch_size=auto` found for a run; None where it has not yet."""
+    tokens = read_json(run.manifest_path).get(MICRO_BATCH_TOKENS)
+    return None if tokens is None else MicroBatchSize(tokens=tokens)

@@ -13,7 +13,7 @@ from loralab.model.description import describe_loading
 from loralab.model.hardware import check_quantization, gpu_capability, resolve_device, resolve_dtype
 from loralab.model.load import check_length, load_config, quiet_libraries, skeleton
 from loralab.model.lora import check_adapter
-from loralab.model.prequantized import prequantized
+from loralab.model.prequantized import trainable_prequantized
 from loralab.model.quantize import check_skip_modules
 from loralab.model.targets import Targets
 from loralab.model.tokenizer import check_vocabulary, load_tokenizer
@@ -48,7 +48,7 @@ def prepare(config: TrainConfig) -> Setup:
     dtype = resolve_dtype(config.trainer.precision, device)
     model_config = load_config(config.model)
     check_length(model_config, config.data.max_length, num_virtual_tokens(config.lora))
-    stored = prequantized(model_config)
+    stored = trainable_prequantized(config.model, model_config)
     check_quantization(stored.scheme if stored else config.quant.name, gpu_capability(device))
     model = skeleton(config.model, model_config)
     check_skip_modules(model, config.quant)

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from loralab.cli import token_report
+from loralab.evaluation.data_facts import DataFacts
 from loralab.model import location
 
 Run = Callable[..., Any]
@@ -252,3 +254,53 @@ def test_what_is_no_tokenizer_is_refused_with_what_is_allowed(
     result = run("inspect", "rows.jsonl", "--tokenizer", name)
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+def test_what_is_left_out_is_shown_without_personal_data(
+    run: Run, write_rows: Run, tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    card, cut = "Pay with\n4111 1111 1111 1111 now", f"{'word ' * 37}john.smith@example-company.org"
+    pair = {"prompt": cut, "completion": "b"}
+    write_rows("rows.jsonl", [pair, pair, {"prompt": card, "completion": 7}])
+    words = ("on_error=skip", "--tokenizer", tokenizer_dir, "--html", "page.html", "--examples", "0")
+    output = run("inspect", "rows.jsonl", *words).output
+    # The page shows the kept row as it is trained on; its lists of rows left out do not.
+    page = (tmp_path / "page.html").read_text()
+    assert "Pay with\\n[CARD] now" in output
+    assert "4111" not in output + page
+    assert "example-comp…" not in page
+    assert f"{'word ' * 37}[EMAIL] / b" in page
+
+
+def test_the_accounts_of_the_page_add_up(
+    run: Run, write_rows: Run, tokenizer_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[DataFacts] = []
+    monkeypatch.setattr(token_report, "write_data_page", lambda path, facts: written.append(facts))
+    write_rows("a.jsonl", [{"prompt": f"q{n}", "completion": "yes " * (1 + 99 * (n < 2))} for n in range(6)])
+    labelled = [{"prompt": f"p{n}", "completion": "b", "label": n > 0} for n in range(3)]
+    write_rows("b.jsonl", [*labelled, {"prompt": "p3", "completion": 5, "label": True}])
+    words = ("--tokenizer", tokenizer_dir, "--html", "page.html", "max_length=60", "on_error=skip")
+    output = run("inspect", "a.jsonl", "b.jsonl", *words).output
+    (facts,) = written
+    for source in facts.report.sources:
+        assert source.later.rows == source.tally.kept
+    counts = [
+        (source.tally.kept, {check: each.count for check, each in source.later.removed.items()})
+        for source in facts.report.sources
+    ]
+    assert counts == [(6, {"over_length": 2}), (3, {"without_answer": 1})]
+    assert facts.report.splits["train"].kept == 6
+    assert facts.report.ledgers["train"].kept == 6
+    expected = "without_answer 1 b.jsonl line 1: the answer is labelled as a bad one"
+    assert expected in squeezed(output)
+
+
+def test_a_last_source_of_which_nothing_stays_is_accounted_for(
+    run: Run, write_rows: Run, tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    write_rows("a.jsonl", ROWS[:1])
+    write_rows("b.jsonl", ROWS[:1])
+    words = ("--tokenizer", tokenizer_dir, "--html", "page.html", "--examples", "0")
+    assert run("inspect", "a.jsonl", "b.jsonl", *words).exit_code == 0
+    assert "1 duplicate" in (tmp_path / "page.html").read_text()

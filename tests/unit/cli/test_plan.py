@@ -321,3 +321,42 @@ def test_a_base_that_is_quantized_already_is_not_guessed_at(run, tmp_path, tiny_
         "error: model=tiny-gptq is already quantized (GPTQ 4-bit), whose memory is not known here. Plan with "
         "the unquantized model and quant=nf4 or quant=int8.\n"
     )
+
+
+def test_virtual_tokens_count_among_the_positions(run, tiny_model_dir):
+    # 256 positions are there; 250 and 20 learned ones are 270.
+    words = ("lora=prompt", "lora.virtual_tokens=20", "--length", "250")
+    result = run(f"model.path={tiny_model_dir}", *words)
+    assert result.output.startswith(
+        "error: data.max_length=250 with 20 virtual tokens is longer than the model allows: use 236 or less."
+    )
+
+
+def test_the_memory_of_a_run_is_the_card_where_none_is_given(tiny):
+    sizes = [
+        [card["gib"] for card in tiny("trainer.memory_gib=3", *words)[1]["cards"]]
+        for words in ([], ["--card", "5"])
+    ]
+    assert sizes == [[3], [5]]
+
+
+def test_a_model_that_cannot_be_built_does_not_end_the_table(run, monkeypatch):
+    monkeypatch.setattr(memory_map, "RANKS", (8,))
+    monkeypatch.setattr(plan_tables, "RANKS", (8,))
+    odd = ModelConfig("odd", "nobody/odd", architecture={**SMALL, "model_type": "nonsense"})
+    small = ModelConfig("small", "nobody/small", architecture=SMALL)
+    monkeypatch.setattr(plan_command, "presets", lambda: [odd, small])
+    result = run("--table", "--length", "32", "--card", "1")
+    assert result.exit_code == 0, result.output
+    assert "odd: model.architecture of model=odd describes no model" in result.output
+    assert any(row[:1] == ["small"] and len(row) > 3 for row in rows_of(result.output))
+
+
+def test_a_run_is_advised_what_its_settings_allow(tiny):
+    words = ("quant=none", "lora.init=pissa", "--rows", "8", "trainer.step_examples=16", "--card", "0.502")
+    _, written = tiny(*words)
+    (card,) = written["cards"]
+    advised = {word.partition("=")[0] for each in card["advice"] for word in each["overrides"]}
+    assert not card["fits"]
+    assert "trainer.batch_size" in advised
+    assert not advised & {"trainer.accumulation", "quant"}

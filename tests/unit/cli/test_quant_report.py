@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 from loralab.cli.model import app
@@ -94,3 +95,12 @@ def test_wrong_words_are_refused(report: Run, words: list[str], says: str) -> No
     with pytest.raises(LoralabError) as error:
         report(*words)
     assert says in str(error.value)
+
+
+def test_it_runs_on_the_threads_that_were_asked_for(report: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    assert report("--schemes", "none").exit_code == 0
+    assert asked == []
+    assert report("--schemes", "none", "trainer.threads=1").exit_code == 0
+    assert asked == [1]

@@ -1,6 +1,7 @@
 """`loralab data validate`."""
 
 import gzip
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,3 +98,12 @@ def test_rows_that_no_one_can_read(run: Run, tmp_path: Path) -> None:
     assert result.output.splitlines()[1] == "61 rows = 1 valid + 60 with faults (alpaca)"
     (tmp_path / "broken.jsonl").write_text("{x\n")
     assert run("validate", "broken.jsonl").output.endswith("1 row = 0 valid + 1 with faults (openai)\n")
+
+
+def test_the_rows_of_a_begun_chunk_count_where_a_file_breaks_off(run: Run, tmp_path: Path) -> None:
+    rows = "".join(f'{{"prompt": "{n}", "completion": "b"}}\n' for n in range(297)).encode()
+    packer = zlib.compressobj(wbits=31)
+    # All 297 rows are readable; the end of the archive is missing.
+    (tmp_path / "cut.jsonl.gz").write_bytes(packer.compress(rows) + packer.flush(zlib.Z_SYNC_FLUSH))
+    lines = run("validate", "cut.jsonl.gz").output.splitlines()
+    assert lines[-1] == "297 rows = 297 valid + 0 with faults (prompt_completion); the rest cannot be read"

@@ -4,7 +4,9 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from loralab.config import load
-from loralab.config.load import compose_train
+from loralab.config.data import BenchmarkConfig, ColumnsConfig
+from loralab.config.load import compose_train, read_yaml, to_yaml
+from loralab.config.schema import TrainConfig
 from loralab.errors import ConfigError
 
 
@@ -68,3 +70,15 @@ def test_an_unknown_choice_gets_the_closest_and_all():
     assert str(caught.value).startswith(
         "model=llama3_8 is unknown. Did you mean 'llama3_8b'? Known: gemma2_27b, "
     )
+
+
+def test_benchmarks_are_paths_or_groups_and_survive_a_file(tmp_path):
+    group = "{path:'hub:openai/gsm8k',subset:main,columns:{prompt:question}}"
+    config = compose_train([f"data.contamination.benchmarks=[exam.jsonl,{group}]"])
+    expected = [
+        "exam.jsonl",
+        BenchmarkConfig(path="hub:openai/gsm8k", subset="main", columns=ColumnsConfig(prompt="question")),
+    ]
+    assert config.data.contamination.benchmarks == expected
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    assert read_yaml(tmp_path / "config.yaml", TrainConfig).data.contamination.benchmarks == expected

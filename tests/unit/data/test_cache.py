@@ -1,15 +1,20 @@
 """How long prepared data is kept."""
 
+import copy
+import datetime
 import os
 from pathlib import Path
 
 import pytest
+from transformers import PreTrainedTokenizerBase
 
+from loralab.config.data import DataConfig
 from loralab.data import cache
-from loralab.data.cache import prune, touch
+from loralab.data.cache import cache_key, prune, touch
 
 NOW = 1_500_000_000.0
 HOUR, DAY = 3600, 86400
+TODAY, TOMORROW = datetime.date(2026, 1, 31), datetime.date(2026, 2, 1)
 
 
 def folder(root: Path, number: int, age_s: float, size: int = 10) -> Path:
@@ -93,3 +98,26 @@ def test_no_cache_is_no_fault(tmp_path: Path) -> None:
     touch(tmp_path / "none")
     prune(tmp_path / "none", tmp_path / "none", NOW)
     assert not (tmp_path / "none").exists()
+
+
+def key(tokenizer: PreTrainedTokenizerBase, today: datetime.date = TODAY) -> str:
+    return cache_key(DataConfig(), tokenizer, [], 0, today)
+
+
+@pytest.mark.parametrize("package", ["transformers", "tokenizers", "py3langid"])
+def test_another_version_of_a_library_is_another_key(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    before = key(tokenizer)
+    assert key(tokenizer) == before
+    installed = cache.version
+    monkeypatch.setattr(cache, "version", lambda name: "99.9" if name == package else installed(name))
+    assert key(tokenizer) != before
+
+
+def test_the_day_counts_only_where_the_template_writes_it(tokenizer: PreTrainedTokenizerBase) -> None:
+    assert key(tokenizer, TODAY) == key(tokenizer, TOMORROW)
+    dated = copy.deepcopy(tokenizer)
+    dated.chat_template = "{{ strftime_now('%d %b %Y') }}" + str(tokenizer.chat_template)
+    assert key(dated, TODAY) != key(dated, TOMORROW)
+    assert key(dated, TODAY) == key(dated, TODAY)

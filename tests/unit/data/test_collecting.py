@@ -191,9 +191,7 @@ def test_a_new_preparation_makes_room_and_a_used_one_stays(
     path = pairs(tmp_path / "rows.jsonl", 20, "one")
 
     def folder(max_length: int) -> Path:
-        made = prepare(tokenizer, path=path, cache=True, max_length=max_length).folder
-        assert made is not None
-        return made
+        return prepare(tokenizer, path=path, cache=True, max_length=max_length).train.examples.path.parent
 
     first, second = folder(201), folder(202)
     for made, age in ((first, 200), (second, 100)):

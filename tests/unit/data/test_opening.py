@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from loralab.config.data import ColumnsConfig, DataConfig
-from loralab.data.opening import load_records
-from loralab.data.records import Conversation, Message, PreferencePair
+from loralab.data.intake import Intake
+from loralab.data.opening import check_purpose, explain_form, open_source, refuse_faults
+from loralab.data.records import Conversation, Message, PreferencePair, Record
+from loralab.data.serialization import record_from_json
+from loralab.data.source import list_sources
 from loralab.errors import DataError
 
 DATA_DIR = Path(__file__).parents[4] / "shared" / "data"
@@ -28,6 +31,19 @@ def config(
     path: Path, form: str = "auto", columns: dict[str, str] | None = None, **fields: Any
 ) -> DataConfig:
     return DataConfig("file", str(path), format=form, columns=ColumnsConfig(**(columns or {})), **fields)
+
+
+def load_records(config: DataConfig, *, for_training: bool = True) -> list[Record]:
+    """Reads, converts and checks all rows as a run does, one source after another."""
+    records: list[Record] = []
+    for source in list_sources(config):
+        form, rows = open_source(source, config.on_error)
+        if for_training:
+            check_purpose(source, form, config.preference)
+        result = Intake(source, form, config, for_training)(list(rows))
+        refuse_faults(source, result.tally, config.on_error)
+        records += [record_from_json(row.record, row.file, row.row) for row in result.kept]
+    return records
 
 
 def load(path: Path, form: str = "auto", **columns: str) -> list[tuple[tuple[str, str], ...]]:
@@ -229,3 +245,15 @@ def test_typed_parts_demo_loads() -> None:
     assert len(conversations) == 500
     answer = "Hello! I am {{name}}, an AI assistant developed by {{author}}. How can I assist you today?"
     assert conversations[0] == (("user", "hi"), ("assistant", answer))
+
+
+def test_no_row_beyond_the_limit_is_looked_at(tmp_path: Path) -> None:
+    # The third row has another form, which would be refused were it looked at.
+    path = write(tmp_path, {"text": "a"}, {"text": "b"}, {"prompt": "c", "completion": "d"})
+    (source,) = list_sources(config(path))
+    form, rows = open_source(source, limit=2)
+    name, _, all_rows = explain_form(source, form, rows)
+    assert name == "text"
+    assert [row.place for _, row in all_rows] == ["line 1", "line 2"]
+    with pytest.raises(DataError, match="line 3"):
+        open_source(source, limit=3)

@@ -1,7 +1,9 @@
 """From files to checked examples: which rows land where, and what a fault looks like."""
 
 import copy
+import errno
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from loralab.config.data import (
     SplitConfig,
 )
 from loralab.data.masking import Example
-from loralab.data.prepare import PreparedData, prepare_data
+from loralab.data.prepare import PreparedData, _move_into_place, prepare_data
 from loralab.errors import DataError
 
 LONG = 100_000
@@ -388,7 +390,7 @@ def test_overlap_with_held_out_rows_is_reported_or_dropped(
     data = prepare(tokenizer, path=path, test_path=test_path)
     assert data.report.num_overlaps == 1
     assert data.report.overlaps[0].place == "line 21"
-    assert "test line 1" in data.report.overlaps[0].reason
+    assert f"shares with test {test_path} line 1: " in data.report.overlaps[0].reason
     assert len(data.train.examples) + len(data.val.examples) == 21
     data = prepare(tokenizer, path=path, test_path=test_path, contamination=ContaminationConfig("drop"))
     assert removed(data) == {"contamination": 1}
@@ -503,17 +505,21 @@ def cached(tokenizer: PreTrainedTokenizerBase, **fields: Any) -> PreparedData:
     return prepare(tokenizer, cache=True, **fields)
 
 
+def folder_of(data: PreparedData) -> Path:
+    return data.train.examples.path.parent
+
+
 def test_prepared_data_is_found_again_and_never_stale(
     tokenizer: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LORALAB_CACHE", str(tmp_path / "cache"))
     path = numbered(tmp_path / "rows.jsonl", 20)
     first = cached(tokenizer, path=path)
-    assert first.folder is not None
-    written = (first.folder / "train.arrow").stat().st_mtime_ns
+    folder = folder_of(first)
+    written = (folder / "train.arrow").stat().st_mtime_ns
     again = cached(tokenizer, path=path)
-    assert again.folder == first.folder
-    assert (first.folder / "train.arrow").stat().st_mtime_ns == written
+    assert folder_of(again) == folder
+    assert (folder / "train.arrow").stat().st_mtime_ns == written
     assert list(again.train.examples) == list(first.train.examples)
     assert again.report == first.report
 
@@ -527,9 +533,9 @@ def test_prepared_data_is_found_again_and_never_stale(
         cached(changed, path=path),
         cached(tokenizer, path=numbered(tmp_path / "rows.jsonl", 21)),
     ]
-    assert len({first.folder, *(other.folder for other in others)}) == 7
+    assert len({folder, *map(folder_of, others)}) == 7
     # What changes no example finds the same data.
-    assert cached(tokenizer, path=path, packing=True).folder == others[-1].folder
+    assert folder_of(cached(tokenizer, path=path, packing=True)) == folder_of(others[-1])
 
 
 def test_preparation_that_fails_leaves_nothing_in_the_cache(
@@ -563,15 +569,99 @@ def test_benchmark_that_changes_is_compared_with_anew(
     assert [Path(file.path).name for file in data.files] == ["rows.jsonl", "benchmark.jsonl"]
 
 
+def damage_nothing_left(folder: Path) -> None:
+    (folder / "report.json").unlink()
+
+
+def damage_empty_report(folder: Path) -> None:
+    (folder / "report.json").write_bytes(b"")
+
+
+def damage_half_report(folder: Path) -> None:
+    (folder / "report.json").write_text('{"sources": []}')
+
+
+def damage_no_rows(folder: Path) -> None:
+    (folder / "train.arrow").unlink()
+
+
+def damage_empty_rows(folder: Path) -> None:
+    (folder / "train.arrow").write_bytes(b"")
+
+
+def damage_cut_rows(folder: Path) -> None:
+    whole = (folder / "train.arrow").read_bytes()
+    (folder / "train.arrow").write_bytes(whole[: len(whole) // 2])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damage_nothing_left,
+        damage_empty_report,
+        damage_half_report,
+        damage_no_rows,
+        damage_empty_rows,
+        damage_cut_rows,
+    ],
+)
 def test_damaged_cache_is_made_again(
-    tokenizer: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tokenizer: PreTrainedTokenizerBase,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Callable[[Path], None],
 ) -> None:
     monkeypatch.setenv("LORALAB_CACHE", str(tmp_path / "cache"))
     path = numbered(tmp_path / "rows.jsonl", 20)
-    folder = cached(tokenizer, path=path).folder
-    assert folder is not None
-    (folder / "report.json").unlink()
-    assert counts(cached(tokenizer, path=path)) == (18, 1, 1)
+    first = cached(tokenizer, path=path)
+    expected, folder = list(first.train.examples), folder_of(first)
+    damage(folder)
+    again = cached(tokenizer, path=path)
+    assert counts(again) == (18, 1, 1)
+    assert list(again.train.examples) == expected
+    assert [each.name for each in folder.parent.iterdir()] == [folder.name]
+
+
+def test_finished_data_gives_way_to_none_but_replaces_a_folder_without_a_report(tmp_path: Path) -> None:
+    finished, damaged = tmp_path / "finished", tmp_path / "damaged"
+    for folder, file in ((finished, "report.json"), (damaged, "train.arrow")):
+        folder.mkdir()
+        (folder / file).write_text("of another")
+    for place in (finished, damaged, tmp_path / "new"):
+        work = tmp_path / f".building-{place.name}"
+        work.mkdir()
+        (work / "report.json").write_text("own")
+        _move_into_place(work, place)
+    assert (finished / "report.json").read_text() == "of another"
+    assert [each.name for each in damaged.iterdir()] == ["report.json"]
+    assert (tmp_path / "new" / "report.json").read_text() == "own"
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device. Make room there, or"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error."),
+        (OSError("the writer broke"), "the writer broke."),
+    ],
+)
+def test_room_is_advised_only_where_there_is_none(
+    tokenizer: PreTrainedTokenizerBase,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: OSError,
+    says: str,
+) -> None:
+    def fail(*arguments: Any) -> None:
+        raise error
+
+    monkeypatch.setenv("LORALAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("loralab.data.prepare.collect", fail)
+    with pytest.raises(DataError) as caught:
+        cached(tokenizer, path=numbered(tmp_path / "rows.jsonl", 20))
+    message = str(caught.value)
+    assert f"{tmp_path / 'cache' / 'prepared'}: {says}" in message
+    assert ("Make room" in message) == (error.errno == errno.ENOSPC)
 
 
 def test_stricter_limit_is_not_passed_by_the_cache(

@@ -1,5 +1,6 @@
 """The account of the rows: what adds up, what is written, and what must not be in it."""
 
+import dataclasses
 import json
 
 from loralab.data.gate import Ledger
@@ -28,7 +29,7 @@ def full_report() -> DataReport:
         LEDGER,
     )
     splits = {"train": Tally(6, {"over_length": Removals(1, [ROW])}), "val": Tally(3)}
-    benchmark = SourceReport("test.jsonl", "benchmark", "prompts", Tally(4))
+    benchmark = SourceReport("test.jsonl", "benchmark", "prompts", Tally(4, {"invalid": Removals(1, [ROW])}))
     return DataReport([source], splits, {"train": LEDGER}, [ROW], 7, [benchmark])
 
 
@@ -58,9 +59,11 @@ def test_what_was_left_out_after_the_split_adds_up_over_the_splits() -> None:
 
 def test_quotations_are_masked_everywhere() -> None:
     report = full_report()
+    report.overlaps = [dataclasses.replace(ROW, reason="shares with test: ann@example.com")]
     report.mask_quotes(["email"])
     assert "ann@example.com" not in json.dumps(report.to_dict())
     assert report.overlaps[0].excerpt == "write to [EMAIL]"
+    assert report.overlaps[0].reason == "shares with test: [EMAIL]"
     assert report.sources[0].splits["val"].removed["over_length"].count == 2
 
 

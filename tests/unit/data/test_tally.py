@@ -1,6 +1,14 @@
 import dataclasses
 
-from loralab.data.tally import SHOWN_EXAMPLES, RemovedRow, Tally, excerpt
+from loralab.data.records import Conversation, Message
+from loralab.data.tally import (
+    SHOWN_EXAMPLES,
+    RemovedRow,
+    Tally,
+    describe_removed,
+    excerpt,
+    excerpt_turns,
+)
 
 
 def row(number: int) -> RemovedRow:
@@ -44,3 +52,18 @@ def test_tally_survives_json() -> None:
 def test_excerpt_is_one_short_line() -> None:
     assert excerpt("a\n b\t c") == "a b c"
     assert excerpt("x" * 500) == "x" * 200 + "…"
+
+
+def test_turns_are_masked_before_they_are_cut() -> None:
+    # Cut first, the address would end in `example-comp` and be found by nobody.
+    text = f"{'x' * 176} john.smith@example-company.org"
+    turns = [Message("user", text), Message("assistant", "done")]
+    assert excerpt_turns(turns) == f"{'x' * 176} [EMAIL] / done"
+    assert excerpt_turns(turns, ()) == f"{text[:200]}…"
+
+
+def test_the_account_of_a_record_masks_the_reason_and_the_turns() -> None:
+    record = Conversation((Message("user", "ask ann@example.org"),), "rows.jsonl", 3)
+    removed = describe_removed(record, "quotes bob@example.org", ["email"])
+    assert removed == RemovedRow("rows.jsonl", "line 3", "quotes [EMAIL]", "ask [EMAIL]")
+    assert describe_removed(record, "quotes bob@example.org", []).reason == "quotes bob@example.org"

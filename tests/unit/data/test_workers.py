@@ -1,9 +1,11 @@
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
 
 from loralab.data.workers import chunked, map_chunks
+from loralab.errors import DataError
 
 
 def double(numbers: list[int]) -> list[int]:
@@ -53,3 +55,15 @@ def test_global_random_state_is_left_alone() -> None:
 
 def test_stream_is_cut_into_lists() -> None:
     assert list(chunked(range(5), 2)) == [[0, 1], [2, 3], [4]]
+
+
+@pytest.mark.parametrize(("count", "expected"), [(5, [[0, 1], [2, 3], [4]]), (4, [[0, 1], [2, 3]])])
+def test_a_stream_that_breaks_off_gives_all_before_it(count: int, expected: list[list[int]]) -> None:
+    def stream() -> Iterator[int]:
+        yield from range(count)
+        raise DataError("cut off")
+
+    got: list[list[int]] = []
+    with pytest.raises(DataError, match="cut off"):
+        got.extend(chunked(stream(), 2))
+    assert got == expected

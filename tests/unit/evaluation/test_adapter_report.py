@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from peft import PeftModel
 from peft.utils.other import get_pattern_key
 from safetensors.torch import save_file
+from tests.unit.model.tiny_models import build
 
+from loralab.config.model import LoraConfig
 from loralab.evaluation.adapter_report import (
     LayerUpdate,
     effective_rank,
@@ -21,12 +24,26 @@ from loralab.evaluation.adapter_report import (
     suggest_ranks,
     to_pattern,
 )
+from loralab.model.adapters.context import AdapterContext
+from loralab.model.adapters.vera import fixed_projections
+from loralab.model.lora import attach_adapter, trainable
 
 LAYER = "model.layers.{}.self_attn.{}"
 
 
-def update(name: str, rank: int, effective: float) -> LayerUpdate:
-    return LayerUpdate(name, rank, 1.0, effective, None)
+def update(
+    name: str, rank: int, effective: float, scale: float = 2.0, width: int = 1024, rslora: bool = False
+) -> LayerUpdate:
+    return LayerUpdate(
+        name=name,
+        rank=rank,
+        width=width,
+        scale=scale,
+        rslora=rslora,
+        norm=1.0,
+        effective_rank=effective,
+        gradient_rms=None,
+    )
 
 
 def save(folder: Path, factors: dict[str, tuple[torch.Tensor, torch.Tensor]], **config: object) -> Path:
@@ -35,7 +52,14 @@ def save(folder: Path, factors: dict[str, tuple[torch.Tensor, torch.Tensor]], **
         weights[f"base_model.model.{name}.lora_A.weight"] = factor_a
         weights[f"base_model.model.{name}.lora_B.weight"] = factor_b
     save_file(weights, folder / "adapter_model.safetensors")
-    settings = {"r": 2, "lora_alpha": 4, "use_rslora": False, "alpha_pattern": {}, **config}
+    settings = {
+        "peft_type": "LORA",
+        "r": 2,
+        "lora_alpha": 4,
+        "use_rslora": False,
+        "alpha_pattern": {},
+        **config,
+    }
     (folder / "adapter_config.json").write_text(json.dumps(settings))
     return folder
 
@@ -75,6 +99,7 @@ def test_a_saved_adapter_is_measured_with_its_scaling(tmp_path: Path) -> None:
     first, last = measure_adapter(folder, rank=2, gradient_rms={name: 0.5})
     assert (first.name, last.name) == (second, name)
     assert last.norm == pytest.approx(2 * 5.0)
+    assert (last.scale, last.width, last.rslora) == (2.0, 3, False)
     assert last.effective_rank == pytest.approx(
         math.exp(-(3 / 7) * math.log(3 / 7) - (4 / 7) * math.log(4 / 7))
     )
@@ -129,9 +154,9 @@ def test_a_pattern_gives_each_layer_its_rank_when_peft_reads_it() -> None:
 
 
 def test_the_suggestion_can_be_pasted_as_config() -> None:
-    text = pattern_yaml(
-        {LAYER.format(0, "q_proj"): 4, LAYER.format(1, "q_proj"): 8, LAYER.format(2, "q_proj"): 8}
-    )
+    # 3 x 1.25 = 3.75 -> 4; 6 x 1.25 = 7.5 -> 8
+    used = {0: 3.0, 1: 6.0, 2: 6.0}
+    text = pattern_yaml([update(LAYER.format(n, "q_proj"), 16, effective) for n, effective in used.items()])
     assert yaml.safe_load(text) == {
         "lora": {
             "r": 8,
@@ -140,3 +165,94 @@ def test_the_suggestion_can_be_pasted_as_config() -> None:
             "alpha_pattern": {r"layers\.0\.self_attn\.q_proj": 8.0},
         }
     }
+
+
+def test_the_suggestion_keeps_the_scale_that_each_layer_has() -> None:
+    # 4 of rank 16 for two layers, 8 for another; the last has a scale of its own.
+    updates = [
+        update("layers.0.up", 16, 3.0, scale=0.5),
+        update("layers.1.up", 16, 3.0, scale=0.5),
+        update("layers.2.up", 16, 6.0, scale=0.5),
+        update("layers.3.up", 16, 3.0, scale=1.5),
+    ]
+    assert yaml.safe_load(pattern_yaml(updates))["lora"] == {
+        "r": 4,
+        "alpha": 2.0,
+        "rank_pattern": {r"layers\.2\.up": 8, r"layers\.3\.up": 4},
+        "alpha_pattern": {r"layers\.2\.up": 4.0, r"layers\.3\.up": 6.0},
+    }
+
+
+def test_the_suggestion_keeps_the_scale_of_rslora() -> None:
+    # alpha 6 of rank 16 is scaled by 6 / 4; at rank 4 that takes alpha 3, as 3 / 2 is the same.
+    group = yaml.safe_load(pattern_yaml([update("up", 16, 3.0, scale=1.5, rslora=True)]))["lora"]
+    assert (group["r"], group["alpha"], group["rslora"]) == (4, 3.0, True)
+
+
+def test_no_rank_is_suggested_above_the_width_of_its_layer() -> None:
+    # 23.5 of 24 would want 48 and so 64.
+    assert suggest_ranks([update("narrow", 24, 23.5, width=32)]) == {"narrow": 32}
+
+
+def test_other_methods_have_no_low_rank_update(tmp_path: Path) -> None:
+    for method in ("ia3", "vera", "prompt"):
+        adapted(method, tmp_path / method, 0.1)
+        assert measure_adapter(tmp_path / method, rank=4) == []
+
+
+@pytest.mark.parametrize("kept", [3, 0])
+def test_the_update_of_adalora_is_what_its_layer_adds(tmp_path: Path, kept: int) -> None:
+    model = adapted("adalora", tmp_path, 0.1, kept)
+    measured = {each.name: each for each in measure_adapter(tmp_path, rank=4)}
+    assert set(measured) == {f"model.layers.{number}.self_attn.q_proj" for number in range(2)}
+    for name, each in measured.items():
+        delta = model.get_base_model().get_submodule(name).get_delta_weight("default").detach().double()
+        assert each.norm == pytest.approx(float(torch.linalg.matrix_norm(delta)), rel=1e-4)
+        # Rank 6 at first, of which the pattern keeps some in the first layer.
+        assert each.rank == (kept if ".0." in name else 6)
+        assert each.scale == pytest.approx(5 / 6)
+
+
+def test_the_update_of_embeddings_is_measured(tmp_path: Path) -> None:
+    model = adapted("lora", tmp_path, 0.1)
+    (measured,) = measure_adapter(tmp_path, rank=4, gradient_rms={"model.embed_tokens": 0.5})
+    layer = model.get_base_model().get_submodule("model.embed_tokens")
+    delta = layer.get_delta_weight("default").detach().double()
+    assert measured.norm == pytest.approx(float(torch.linalg.matrix_norm(delta)), rel=1e-4)
+    assert (measured.name, measured.rank, measured.width) == ("model.embed_tokens", 4, 32)
+    assert measured.gradient_rms == 0.5
+
+
+def test_gradients_of_embeddings_and_of_adalora_count() -> None:
+    moments = {
+        "base_model.model.model.embed_tokens.lora_embedding_A.default": torch.full((2, 3), 0.04 * 0.5),
+        "base_model.model.up.lora_E.default": torch.full((2, 1), 0.09 * 0.5),
+    }
+    # 1 - 0.5 of one step.
+    assert gradient_scales(moments, beta=0.5, step=1) == {
+        "model.embed_tokens": pytest.approx(0.2),
+        "up": pytest.approx(0.3),
+    }
+
+
+def adapted(method: str, folder: Path, std: float, kept: int | None = None) -> PeftModel:
+    """Saves a random adapter of a tiny model; `kept` of AdaLoRA's triplets are left in the first layer."""
+    torch.manual_seed(0)
+    targets = {"lora": ["embed_tokens"], "adalora": ["q_proj"]}.get(method, "auto")
+    lora = LoraConfig(method=method, r=4, alpha=5.0, targets=targets)
+    model = attach_adapter(build("llama"), lora, 0, AdapterContext(total_steps=10))
+    for parameter in trainable(model).values():
+        torch.nn.init.normal_(parameter, std=std)
+    if kept is not None:
+        first = "model.layers.0.self_attn.q_proj"
+        layer = model.get_base_model().get_submodule(first)
+        mask = [number < kept for number in range(6)]
+        with torch.no_grad():
+            layer.lora_E["default"][~torch.tensor(mask)] = 0
+        model.peft_config["default"].rank_pattern = {f"{first}.lora_E.default": mask}
+    model.save_pretrained(
+        str(folder),
+        state_dict={**fixed_projections(model), **{name: value for name, value in model.named_parameters()}},
+        save_embedding_layers=False,
+    )
+    return model

@@ -43,7 +43,16 @@ def test_storage_is_shown_by_kind() -> None:
 
 def test_updates_are_grouped_and_the_suggestion_can_be_copied() -> None:
     updates = [
-        LayerUpdate(f"model.layers.{layer}.self_attn.q_proj", 8, 0.5 + layer, 2.0 + layer, None)
+        LayerUpdate(
+            name=f"model.layers.{layer}.self_attn.q_proj",
+            rank=8,
+            width=32,
+            scale=2.0,
+            rslora=False,
+            norm=0.5 + layer,
+            effective_rank=2.0 + layer,
+            gradient_rms=None,
+        )
         for layer in range(2)
     ]
     table = adapter_table(updates)

@@ -116,9 +116,7 @@ def test_it_trains_on_a_frozen_base_and_peft_alone_reads_it_back(
     assert not list(lora_faults(TrainConfig(lora=lora, quant=QuantConfig(name=quant))))
     base = load(base_dir, quant)
     frozen, expected = stored(base), base(IDS).logits
-    context = AdapterContext(
-        tokenizer=tokenizer, base_dir=str(base_dir), calibration=calibration, quant=quant
-    )
+    context = AdapterContext(tokenizer=tokenizer, base_dir=str(base_dir), calibration=calibration)
     model = attach_adapter(base, lora, seed=0, context=context)
     if lora.init != "loftq":
         torch.testing.assert_close(model.eval()(IDS).logits, expected, rtol=0, atol=2e-6)

@@ -32,4 +32,15 @@ def test_a_quantized_base_says_that_it_is_left_as_it_is() -> None:
     stored = {"quant_method": "gptq", "bits": 4}
     config = TrainConfig(model=ModelConfig(name="llama", path="owner/llama"))
     lines = describe_loading(config, LlamaConfig(quantization_config=stored), CPU, torch.float32)
-    assert lines[3] == "quantization: llama is already quantized (GPTQ 4-bit): quant=nf4 is left out"
+    assert lines[3] == (
+        "quantization: llama is already quantized (GPTQ 4-bit): quant=nf4 is left out; "
+        "the bytes of its layers are not reported"
+    )
+
+
+def test_a_threshold_that_a_cpu_does_not_use_is_told() -> None:
+    config = TrainConfig(model=ModelConfig(name="llama", path="owner/llama"))
+    for threshold, told in ((6.0, "int8"), (3.5, "int8; a CPU does without quant.int8_threshold=3.5")):
+        config.quant = QuantConfig(name="int8", int8_threshold=threshold)
+        lines = describe_loading(config, LlamaConfig(), CPU, torch.float32)
+        assert lines[3] == f"quantization: {told}"

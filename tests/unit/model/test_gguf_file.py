@@ -129,6 +129,15 @@ def test_a_missing_tensor_is_not_made_up(tmp_path: Path) -> None:
         gguf_model_dir(write_gguf(tmp_path / "x.gguf", left_out="blk.1.attn_v.weight"))
 
 
+def test_a_file_that_names_no_architecture_is_refused(tmp_path: Path) -> None:
+    # The counts of tensors and of metadata, then one metadatum: a name, the type uint32 (4), the value.
+    key = b"general.file_type"
+    content = struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", len(key)) + key + struct.pack("<II", 4, 0)
+    (tmp_path / "x.gguf").write_bytes(b"GGUF" + content)
+    with pytest.raises(ModelError, match=r"x.gguf' cannot be read as GGUF: .* no `general.architecture`"):
+        gguf_model_dir(tmp_path / "x.gguf")
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 something else", b"GGUF" + struct.pack("<I", 3)])
 def test_a_file_that_is_no_gguf_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.gguf").write_bytes(content)

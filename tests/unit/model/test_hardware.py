@@ -3,14 +3,14 @@ import torch
 
 from loralab.errors import ConfigError
 from loralab.model import hardware
-from loralab.model.hardware import check_quantization, choose_dtype, multiplies_bf16, resolve_dtype
+from loralab.model.hardware import check_quantization, choose_dtype, multiplies_bf16
 
 
 @pytest.mark.parametrize(
     ("device_type", "native_bf16", "dtype"),
     [
         ("cuda", True, torch.bfloat16),
-        ("cuda", False, torch.float16),
+        ("cuda", False, torch.float32),
         ("cpu", True, torch.bfloat16),
         ("cpu", False, torch.float32),
     ],
@@ -30,10 +30,9 @@ def test_a_slow_choice_is_kept_and_said() -> None:
     assert choose_dtype("fp32", "cpu", native_bf16=True).reason == "trainer.precision=fp32"
 
 
-def test_half_precision_needs_a_gpu() -> None:
-    assert choose_dtype("fp16", "cuda", native_bf16=True).dtype == torch.float16
-    with pytest.raises(ConfigError, match=r"trainer.precision=fp16 needs a GPU"):
-        resolve_dtype("fp16", torch.device("cpu"))
+def test_an_old_gpu_says_why_it_computes_in_32_bits() -> None:
+    reason = "this GPU is older than bfloat16; fp16 would need loss scaling"
+    assert choose_dtype("auto", "cuda", native_bf16=False).reason == reason
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tests.unit.model import tiny_models
 from transformers import (
     CohereConfig,
     CohereForCausalLM,
@@ -11,15 +12,23 @@ from transformers import (
     GPT2LMHeadModel,
     GraniteConfig,
     GraniteForCausalLM,
+    HyperCLOVAXConfig,
+    HyperCLOVAXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    ModernBertDecoderConfig,
+    ModernBertDecoderForCausalLM,
     MptConfig,
     MptForCausalLM,
+    RecurrentGemmaConfig,
+    RecurrentGemmaForCausalLM,
 )
 
 from loralab.config.model import LoraConfig
 from loralab.data.collate import MicroBatch
-from loralab.model.head import hidden_states, projection
+from loralab.errors import ModelError
+from loralab.model import head
+from loralab.model.head import check_projection, hidden_states, projection
 from loralab.model.lora import attach_adapter, trainable
 
 SIZES = {
@@ -94,3 +103,58 @@ def test_virtual_tokens_give_pefts_own_logits_and_disabled_the_bases(
     assert (expected - plain).abs().max() > 1e-2
     with model.disable_adapter():
         torch.testing.assert_close(ours(), plain, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", list(tiny_models.CONFIGS))
+def test_logits_that_are_known_pass(family: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head, "KNOWN_HEADS", ())
+    assert check_projection(tiny_models.build(family).to(dtype)) is None
+
+
+@pytest.mark.parametrize(
+    ("model_class", "config"),
+    [
+        (HyperCLOVAXForCausalLM, HyperCLOVAXConfig(**SIZES, logits_scaling=2.0)),
+        (
+            RecurrentGemmaForCausalLM,
+            RecurrentGemmaConfig(
+                **SIZES, logits_soft_cap=0.5, lru_width=32, block_types=["recurrent", "attention"]
+            ),
+        ),
+        (
+            ModernBertDecoderForCausalLM,
+            ModernBertDecoderConfig(**SIZES, cls_token_id=1, sep_token_id=2),
+        ),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_logits_made_in_another_way_are_refused(model_class, config, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = model_class(config).to(dtype).eval()
+    with pytest.raises(ModelError, match=f"models of type '{config.model_type}' turn hidden states into"):
+        check_projection(model)
+
+
+class DoublingHead(LlamaForCausalLM):
+    """A model with code of its own, under the name of a family that is known."""
+
+    def forward(self, **inputs):
+        output = super().forward(**inputs)
+        output.logits = 2 * output.logits
+        return output
+
+
+class NoHead(DoublingHead):
+    def get_output_embeddings(self) -> None:
+        return None
+
+
+def test_a_known_name_is_trusted_only_in_transformers_own_classes() -> None:
+    torch.manual_seed(0)
+    config = LlamaConfig(**SIZES)
+    assert check_projection(LlamaForCausalLM(config).eval()) is None
+    with pytest.raises(ModelError, match="models of type 'llama' turn hidden states into"):
+        check_projection(DoublingHead(config).eval())
+    with pytest.raises(ModelError, match="'llama' cannot be run as decoder and output head: 'NoneType'"):
+        check_projection(NoHead(config).eval())

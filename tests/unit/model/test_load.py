@@ -1,13 +1,16 @@
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from bitsandbytes.nn.modules import Linear4bit
-from transformers import AutoConfig, LlamaForCausalLM, T5Config
+from transformers import AutoConfig, HyperCLOVAXConfig, HyperCLOVAXForCausalLM, LlamaForCausalLM, T5Config
 
 from loralab.config.model import ModelConfig, QuantConfig
 from loralab.errors import ConfigError, ModelError
-from loralab.model.load import check_length, load_base, skeleton
+from loralab.model.load import check_length, load_base, load_config, skeleton
+from loralab.model.tokenizer import load_tokenizer
 
 
 def test_a_skeleton_has_the_modules_and_no_weights(tiny_model_dir: Path) -> None:
@@ -67,3 +70,24 @@ def test_layers_to_skip_stay_in_full(tiny_model_dir: Path) -> None:
     layer = model.get_submodule("model.layers.1.mlp")
     assert type(layer.down_proj) is torch.nn.Linear
     assert isinstance(layer.up_proj, Linear4bit)
+
+
+@pytest.mark.parametrize("load", [load_config, load_tokenizer])
+def test_a_config_with_a_wrong_type_is_refused_in_a_line(load: Callable, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "num_attention_heads": "32"}))
+    with pytest.raises(
+        ModelError, match=r"config.json of .* 'num_attention_heads' expected int, got str \(value: '32'\)$"
+    ):
+        load(ModelConfig(path=str(tmp_path)))
+
+
+def test_a_model_with_logits_of_its_own_kind_is_refused(tmp_path: Path) -> None:
+    config = HyperCLOVAXConfig(
+        vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4,
+        logits_scaling=2.0, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    HyperCLOVAXForCausalLM(config).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="models of type 'hyperclovax' turn hidden states into logits"):
+        load_base(
+            ModelConfig(path=str(tmp_path)), QuantConfig(name="none"), torch.device("cpu"), torch.float32
+        )

@@ -52,3 +52,11 @@ def test_a_model_with_code_of_its_own_names_the_setting() -> None:
     error = ValueError("contains custom code. Please pass the argument `trust_remote_code=True`")
     message = loading_failed(ModelConfig(path="owner/x"), "owner/x", error)
     assert message.endswith("then set model.trust_remote_code=true.")
+
+
+def test_what_lies_here_has_no_revision(tiny_model_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.gguf").touch()
+    for path in (tiny_model_dir, tmp_path / "x.gguf"):
+        with pytest.raises(ModelError, match=r"model.revision='v2' is about models on the Hub"):
+            model_location(ModelConfig(path=str(path), revision="v2"))
+    assert model_location(ModelConfig(path="owner/model", revision="v2")) == "owner/model"

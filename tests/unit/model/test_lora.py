@@ -3,6 +3,7 @@ from pathlib import Path
 import peft
 import pytest
 import torch
+from tests.unit.model import tiny_models
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from loralab.config.model import LoraConfig, ModelConfig, QuantConfig
@@ -113,3 +114,24 @@ def test_what_is_cast_is_what_trains(tiny_model_dir: Path, tokenizer: PreTrained
     assert {parameter.dtype for parameter in names.values()} == {torch.bfloat16}
     frozen = [parameter for parameter in adapted.parameters() if not parameter.requires_grad]
     assert {parameter.dtype for parameter in frozen} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("ranks", "message"),
+    [
+        # Keys and values have 2 heads of 8.
+        ({"r": 12, "initial_rank": 17}, r"lora.initial_rank=17 is above the width of .*k_proj \(16\)"),
+        ({"r": 12}, r"lora.initial_rank=null is 18 for lora.r=12, which is above .*k_proj \(16\)"),
+    ],
+)
+def test_adalora_starts_with_no_rank_above_a_layers_width(ranks: dict[str, int], message: str) -> None:
+    model = tiny_models.build("llama")
+    with pytest.raises(ConfigError, match=message):
+        check_adapter(model, LoraConfig(method="adalora", **ranks))
+    with pytest.raises(ConfigError, match=message):
+        attach_adapter(model, LoraConfig(method="adalora", **ranks), 0, AdapterContext(total_steps=10))
+    assert check_adapter(model, LoraConfig(method="adalora", r=12, initial_rank=16)) is not None
+
+
+def test_vera_may_have_a_rank_above_a_layers_width() -> None:
+    assert check_adapter(tiny_models.build("llama"), LoraConfig(method="vera", r=256)) is not None

@@ -46,7 +46,7 @@ def build(
     folder: Path, tokenizer: PreTrainedTokenizerBase, method: str, quant: str, dtype: torch.dtype
 ) -> SFTModule:
     lora = LoraConfig(method=method, r=4, virtual_tokens=3)
-    context = AdapterContext(tokenizer=tokenizer, total_steps=STEPS, quant=quant)
+    context = AdapterContext(tokenizer=tokenizer, total_steps=STEPS)
     model = attach_adapter(load(folder, quant, dtype), lora, 0, context)
     config = TrainConfig(optim=OptimConfig(lr=0.05), schedule=ScheduleConfig(name="constant", warmup=0))
     module = SFTModule(model, StepPlan(8, 8, STEPS, None, 1, 0), config, dtype)

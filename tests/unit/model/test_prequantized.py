@@ -107,6 +107,14 @@ def test_a_missing_library_is_named_as_pip_knows_it(method: str, monkeypatch: py
     assert check_prequantized(ModelConfig(name="small"), found) is None
 
 
+def test_what_is_left_out_is_said() -> None:
+    quant = QuantConfig(name="nf4", skip_modules=["down_proj", "layers.0"])
+    assert left_out(ModelConfig(name="small"), quant, Prequantized("gptq", "GPTQ 4-bit", "gptq")) == (
+        "small is already quantized (GPTQ 4-bit): quant=nf4 is left out, and "
+        "quant.skip_modules=[down_proj,layers.0] with it; the bytes of its layers are not reported"
+    )
+
+
 def test_a_method_without_adapter_layers_is_refused() -> None:
     found = Prequantized("mxfp4", "mxfp4", "mxfp4")
     with pytest.raises(

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from bitsandbytes.nn import Int8Params
@@ -17,7 +18,9 @@ from transformers import (
     PreTrainedModel,
 )
 
-from loralab.config.model import QuantConfig
+from loralab.config.model import ModelConfig, QuantConfig
+from loralab.model import quant_report
+from loralab.model.load import load_base
 from loralab.model.quant_report import (
     LayerStorage,
     by_kind,
@@ -208,3 +211,45 @@ def test_the_table_of_a_run_adds_up_and_is_json(tiny_model_dir: Path) -> None:
     assert query["bytes_stored"] == 2 * (64 * 64 // 2 + 64 + 4 + 16 * 4 + 256 * 4 + 4)
     assert 0.05 < query["relative_error"] < 0.15
     assert (other["scheme"], other["relative_error"], other["bits_per_value"]) == ("float32", None, 32.0)
+
+
+def test_a_hub_model_is_compared_with_the_commit_it_came_from(
+    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HF_HUB_CACHE", "HF_HUB_OFFLINE"):
+        monkeypatch.setattr(huggingface_hub.constants, name, str(tmp_path))
+    commit = "c" * 40
+    snapshot = tmp_path / "models--owner--tiny" / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (snapshot / "model.safetensors").symlink_to(tiny_model_dir / "model.safetensors")
+    (snapshot / "config.json").symlink_to(tiny_model_dir / "config.json")
+    expected = relative_errors(load(tiny_model_dir, "nf4"))
+    assert len(expected) == 14
+    config = ModelConfig(path="owner/tiny", revision=commit)
+    model = load_base(config, QuantConfig(name="nf4"), CPU, torch.float32)
+    assert model.name_or_path == "owner/tiny"
+    assert relative_errors(model) == expected
+    # Its main branch was never downloaded.
+    model.hub_revision = None
+    assert relative_errors(model) == {}
+
+
+def test_the_table_of_a_large_model_has_no_errors(
+    tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load(tiny_model_dir, "nf4")
+    size = sum(row["num_values"] for row in storage_table(model))
+    monkeypatch.setattr(quant_report, "MOST_COMPARED_VALUES", size)
+    assert storage_table(model)[0]["relative_error"] > 0
+    monkeypatch.setattr(quant_report, "MOST_COMPARED_VALUES", size - 1)
+    assert {row["relative_error"] for row in storage_table(model)} == {None}
+
+
+def test_a_base_of_another_library_has_no_table() -> None:
+    config = LlamaConfig(
+        vocab_size=10, hidden_size=4, intermediate_size=6, num_hidden_layers=1, num_attention_heads=1
+    )
+    model = LlamaForCausalLM(config)
+    assert len(storage_table(model)) == 8
+    model.config.quantization_config = {"quant_method": "gptq", "bits": 4}
+    assert storage_table(model) == []

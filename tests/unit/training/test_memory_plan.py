@@ -1,15 +1,22 @@
 """The micro-batch that takes the most memory is found before anything loads."""
 
 import dataclasses
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from loralab.config.data import DataConfig
+from loralab.config.model import ModelConfig
 from loralab.config.schema import TrainConfig, TrainerConfig
 from loralab.data.cutting import MicroBatchSize
 from loralab.data.layout import Layout
-from loralab.training.memory_plan import largest_batch, rows_per_step
+from loralab.training import memory_plan
+from loralab.training.memory_plan import MemoryPlan, largest_batch, rows_per_step
 
 LENGTHS = np.array([5, 40, 17, 3, 30, 22])
 SUPERVISED = np.array([1, 10, 4, 2, 20, 8])
@@ -71,3 +78,48 @@ def test_what_a_step_sees_does_not_depend_on_how_it_is_cut(trainer: dict[str, ob
 def test_groups_are_counted_by_accumulation() -> None:
     config = TrainConfig(trainer=TrainerConfig(batch_tokens=64, accumulation=3))
     assert rows_per_step(config, layout(batch_tokens=64)) == 3
+
+
+def plan_of(tiny_model_dir: Path, **trainer: object) -> MemoryPlan:
+    examples = [SimpleNamespace(num_supervised=int(number)) for number in SUPERVISED]
+    data: Any = SimpleNamespace(train=SimpleNamespace(examples=examples))
+    config = TrainConfig(model=ModelConfig(path=str(tiny_model_dir)), trainer=TrainerConfig(**trainer))  # type: ignore[arg-type]
+    return MemoryPlan(config, data, (torch.device("cpu"), torch.float32), 0)
+
+
+def test_what_is_free_is_read_before_the_weights_take_their_part(
+    tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = iter([1000, 10])
+    monkeypatch.setattr(memory_plan, "available_memory", lambda: next(free))
+    plan = plan_of(tiny_model_dir)
+    assert plan.available_bytes == plan.available_bytes == 1000 + plan.process_bytes
+    assert plan_of(tiny_model_dir, memory_gib=0.5).available_bytes == 2**29
+
+
+@pytest.mark.parametrize(
+    ("stored", "scheme"),
+    [
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "int8"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "fp4"}, "fp4"),
+        ({"quant_method": "gptq", "bits": 4}, "nf4"),
+    ],
+    ids=["int8", "fp4", "gptq"],
+)
+def test_a_base_that_is_quantized_already_is_estimated_as_it_is_stored(
+    tiny_model_dir: Path, tmp_path: Path, stored: dict[str, object], scheme: str
+) -> None:
+    described = json.loads((tiny_model_dir / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**described, "quantization_config": stored}))
+    plan = plan_of(tmp_path)
+    plan.config.quant.name = "none"
+    assert plan.request(MicroBatchSize(rows=2), layout()).quant.name == scheme
+    assert not hasattr(plan.model.config, "quantization_config")
+    assert not plan.remedies.four_bits
+
+
+def test_an_ordinary_base_is_estimated_as_configured(tiny_model_dir: Path) -> None:
+    plan = plan_of(tiny_model_dir)
+    plan.config.quant.name = "int8"
+    assert plan.request(MicroBatchSize(rows=2), layout()).quant.name == "int8"
+    assert plan.remedies.four_bits

@@ -1,7 +1,15 @@
 """Personal data and secrets: finding, counting and masking them."""
 
-from loralab.data.privacy.findings import FINDERS, Finding, check_kinds, find_private, mask
-from loralab.data.privacy.rows import mask_record, quote_findings, scan_record
+from loralab.data.privacy.findings import (
+    FINDERS,
+    Finding,
+    check_kinds,
+    find_private,
+    mask,
+    mask_text,
+    quoted_kinds,
+)
+from loralab.data.privacy.rows import mask_record, mask_strings, quote_findings, scan_record
 
 __all__ = [
     "FINDERS",
@@ -10,6 +18,9 @@ __all__ = [
     "find_private",
     "mask",
     "mask_record",
+    "mask_strings",
+    "mask_text",
     "quote_findings",
+    "quoted_kinds",
     "scan_record",
 ]

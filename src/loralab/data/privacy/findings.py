@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from loralab.config.data import PrivacyConfig
 from loralab.data.privacy.accounts import find_cards, find_ibans
 from loralab.data.privacy.credentials import find_secrets
 from loralab.data.privacy.emails import find_emails
@@ -72,6 +73,20 @@ def find_private(text: str, kinds: Sequence[str]) -> list[Finding]:
 def mask(text: str, findings: Iterable[Finding]) -> str:
     """Returns the text with each finding replaced by its kind in brackets, such as `[EMAIL]`."""
     return _replace(text, findings, lambda finding: f"[{finding.kind.upper()}]")
+
+
+def mask_text(text: str, kinds: Sequence[str]) -> str:
+    """Returns the text with its private spans masked.
+
+    Raises:
+        ConfigError: A kind is unknown.
+    """
+    return mask(text, find_private(text, kinds))
+
+
+def quoted_kinds(privacy: PrivacyConfig) -> tuple[str, ...]:
+    """Returns the kinds that are masked where a report quotes a row: none where nothing is looked for."""
+    return () if privacy.action == "none" else tuple(privacy.kinds)
 
 
 def _blank(text: str, findings: Iterable[Finding]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from loralab.data.privacy.findings import find_private, mask
+from loralab.data.privacy.findings import find_private, mask, mask_text
 from loralab.data.records import Message, PreferencePair, Record, ToolCall, all_messages
 
 MAX_DEPTH = 64
@@ -91,8 +91,8 @@ def _mask_messages(messages: Sequence[Message], kinds: Sequence[str]) -> tuple[M
     return tuple(
         replace(
             message,
-            content=_mask_strings(message.content, kinds),
-            reasoning=_mask_strings(message.reasoning, kinds),
+            content=mask_strings(message.content, kinds),
+            reasoning=mask_strings(message.reasoning, kinds),
             tool_calls=tuple(_mask_call(call, kinds) for call in message.tool_calls),
         )
         for message in messages
@@ -100,14 +100,24 @@ def _mask_messages(messages: Sequence[Message], kinds: Sequence[str]) -> tuple[M
 
 
 def _mask_call(call: ToolCall, kinds: Sequence[str]) -> ToolCall:
-    return replace(call, arguments=_mask_strings(call.arguments, kinds))
+    return replace(call, arguments=mask_strings(call.arguments, kinds))
 
 
-def _mask_strings(value: Any, kinds: Sequence[str], depth: int = 0) -> Any:
+def mask_strings(value: Any, kinds: Sequence[str], depth: int = 0) -> Any:
+    """Returns a JSON value with the private spans of its strings masked, down to `MAX_DEPTH` levels.
+
+    Args:
+        value: The value; the names of its fields stay.
+        kinds: What to mask.
+        depth: Levels above the value.
+
+    Raises:
+        ConfigError: A kind is unknown.
+    """
     if isinstance(value, str):
-        return mask(value, find_private(value, kinds))
+        return mask_text(value, kinds)
     if depth < MAX_DEPTH and isinstance(value, Mapping):
-        return {key: _mask_strings(item, kinds, depth + 1) for key, item in value.items()}
+        return {key: mask_strings(item, kinds, depth + 1) for key, item in value.items()}
     if depth < MAX_DEPTH and isinstance(value, list | tuple):
-        return [_mask_strings(item, kinds, depth + 1) for item in value]
+        return [mask_strings(item, kinds, depth + 1) for item in value]
     return value

@@ -35,13 +35,19 @@ def expand_paths(path: str | Sequence[str], key: str = "data.path") -> list[Path
         if not isinstance(each, str | Path) or not str(each).strip():
             raise DataError(f"{key}: {each!r} is no path; give a file, folder or glob as text.")
         if is_hub(each):
-            raise DataError(
-                f"{key}: {each!r} cannot stand in a list of files. Give each its own entry: "
-                f"data.sources=[{{path:'{each}'}},{{path:FILE}}]."
-            )
+            raise DataError(f"{key}: {each!r} cannot stand in a list of files. {_advise_hub(key, str(each))}")
         for file in _expand(str(each), key):
             found.setdefault(os.path.realpath(file), file)
     return sorted(found.values())
+
+
+def _advise_hub(key: str, name: str) -> str:
+    entries = key.partition("[")[0]
+    if entries in ("data.val_path", "data.test_path"):
+        return "Give it alone, or a downloaded copy of its files."
+    # Whatever is compared with must not be trained on, so its entry belongs to its own key.
+    entries = "data.sources" if entries == "data.path" else entries
+    return f"Give each its own entry: {entries}=[{{path:'{name}'}},{{path:FILE}}]."
 
 
 def _expand(text: str, key: str) -> list[Path]:

@@ -14,8 +14,11 @@ from transformers.pytorch_utils import Conv1D
 from loralab.config.model import LoraConfig
 from loralab.errors import ConfigError
 from loralab.model.adapters.context import AdapterContext
+from loralab.model.adapters.patterns import layer_sides
+from loralab.model.adapters.saved_modules import find_saved_modules
 from loralab.model.adapters.steps import StepHooks
-from loralab.model.targets import find_targets
+from loralab.model.module_names import PEFT_PREFIX
+from loralab.model.targets import Targets, find_targets
 
 ORTHOGONALITY_WEIGHT = 0.1
 """Weight of the regulariser; the paper's appendices take 0.1 for nearly every task."""
@@ -23,8 +26,6 @@ FEWEST_STEPS = 2
 """One step to see importance, one to prune by it."""
 NUM_ALLOCATIONS = 100
 """About how often the budget is dealt out while it shrinks."""
-WEIGHT_PREFIX = "base_model.model."
-"""What the names of a `PeftModel` have before those of the model inside, which PEFT's allocator uses."""
 
 
 class Phases(NamedTuple):
@@ -53,7 +54,8 @@ def adalora_config(model: PreTrainedModel, lora: LoraConfig, context: AdapterCon
     """Builds PEFT's config of AdaLoRA for a run of known length.
 
     Raises:
-        ConfigError: The run is too short to prune, or a target names nothing in the model.
+        ConfigError: The run is too short to prune, a target or a module to save names nothing in the model,
+            or the initial rank is above a layer's width.
     """
     total = context.total_steps
     if total is None or total < FEWEST_STEPS:
@@ -61,7 +63,7 @@ def adalora_config(model: PreTrainedModel, lora: LoraConfig, context: AdapterCon
             "lora.method=adalora prunes over the optimizer steps of the run and needs at least "
             f"{FEWEST_STEPS}; this run has {total or 'none'}. Train longer, or use lora.method=lora."
         )
-    targets, steps = find_targets(model, lora), phases(total)
+    targets, steps = check_adalora(model, lora), phases(total)
     return peft.AdaLoraConfig(
         init_r=initial_rank(lora),
         target_r=lora.r,
@@ -72,12 +74,32 @@ def adalora_config(model: PreTrainedModel, lora: LoraConfig, context: AdapterCon
         orth_reg_weight=ORTHOGONALITY_WEIGHT,
         lora_alpha=lora.alpha,  # type: ignore[arg-type]  # PEFT takes any number
         lora_dropout=lora.dropout,
-        bias=lora.bias,  # type: ignore[arg-type]  # checked before
         target_modules=targets.selector,
-        modules_to_save=lora.modules_to_save or None,
+        modules_to_save=find_saved_modules(model, lora) or None,
         fan_in_fan_out=any(isinstance(model.get_submodule(name), Conv1D) for name in targets.names),
         task_type="CAUSAL_LM",
     )
+
+
+def check_adalora(model: PreTrainedModel, lora: LoraConfig) -> Targets:
+    """Looks targets, modules to save and the initial rank up in the module tree, weights or not.
+
+    Raises:
+        ConfigError: A name matches nothing, or AdaLoRA would start above the width of a layer, whose
+            singular vectors could not be orthonormal.
+    """
+    targets = find_targets(model, lora)
+    find_saved_modules(model, lora)
+    widths = {name: min(layer_sides(model.get_submodule(name))) for name in targets.names}
+    name, width = min(widths.items(), key=lambda item: item[1])
+    rank = initial_rank(lora)
+    if rank > width:
+        given = f"{rank}" if lora.initial_rank is not None else f"null is {rank} for lora.r={lora.r}, which"
+        raise ConfigError(
+            f"lora.initial_rank={given} is above the width of {name} ({width}). Use an initial rank of "
+            f"{width} or less, and a lora.r below it."
+        )
+    return targets
 
 
 def freeze_scales(model: PeftModel) -> None:
@@ -150,7 +172,7 @@ class _Masters:
     """Looks like a module to PEFT's allocator."""
 
     def __init__(self, masters: Mapping[str, nn.Parameter]) -> None:
-        self.parameters = {name.removeprefix(WEIGHT_PREFIX): value for name, value in masters.items()}
+        self.parameters = {name.removeprefix(PEFT_PREFIX): value for name, value in masters.items()}
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yields the masters by the names that they have inside the `PeftModel`."""

@@ -8,7 +8,7 @@ from types import MethodType
 from peft import PeftModel
 from torch import Tensor, nn
 
-PREFIX = "base_model.model."
+from loralab.model.module_names import PEFT_PREFIX
 
 
 def copy_biases(model: nn.Module) -> dict[str, Tensor]:
@@ -35,7 +35,7 @@ def keep_base_biases(model: PeftModel, originals: Mapping[str, Tensor]) -> None:
     def disable_adapter(model: PeftModel) -> Iterator[None]:
         """Turns the adapter off, biases included."""
         parameters = {name.replace(".base_layer.", "."): p for name, p in model.named_parameters()}
-        chosen = [(parameters[PREFIX + name], values) for name, values in originals.items()]
+        chosen = [(parameters[PEFT_PREFIX + name], values) for name, values in originals.items()]
         trained = [parameter.data for parameter, _ in chosen]
         for parameter, values in chosen:
             parameter.data = values.to(parameter.data)

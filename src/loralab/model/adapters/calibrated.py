@@ -69,8 +69,8 @@ def eva_starts(
     batches = [batch for batch in _batches(lora, context) if int(batch["attention_mask"].sum()) > highest]
     if not batches:
         raise ConfigError(
-            f"lora.init=eva needs batches of more than {highest} tokens, the rank, and the rows are shorter. "
-            "Use a larger trainer.batch_size, a lower lora.r, or lora.init=default."
+            f"lora.init=eva needs batches of more than {highest} tokens, the rank, and the training rows are "
+            "too short for that. Use a lower lora.r, longer rows, or lora.init=default."
         )
     config = peft.LoraConfig(
         r=highest,

@@ -21,5 +21,3 @@ class AdapterContext:
     """Folder or Hub name of the base's full-precision weights."""
     calibration: Callable[[], Iterable[dict[str, Tensor]]] | None = None
     """Makes batches of `input_ids` and `attention_mask` [batch, seq] of training rows, the same each time."""
-    quant: str = "none"
-    """How the base is stored: `quant.name`."""

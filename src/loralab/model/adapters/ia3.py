@@ -1,6 +1,5 @@
 """IA3 (arXiv:2205.05638): learned vectors that scale keys, values and inner activations."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import peft
@@ -10,6 +9,8 @@ from transformers.pytorch_utils import Conv1D
 from loralab.config.model import LoraConfig
 from loralab.errors import ConfigError
 from loralab.model.adapters.context import AdapterContext
+from loralab.model.adapters.saved_modules import find_saved_modules
+from loralab.model.module_names import ends_with, shortest_ends
 from loralab.model.targets import ALL_LINEAR, find_targets
 
 KEYS_AND_VALUES = frozenset({
@@ -29,7 +30,8 @@ def ia3_config(model: PreTrainedModel, lora: LoraConfig, context: AdapterContext
     their outputs, or their inputs where they are down projections.
 
     Raises:
-        ConfigError: A target names nothing, or `auto` knows no layer of this architecture.
+        ConfigError: A target or a module to save names nothing, or `auto` knows no layer of this
+            architecture.
     """
     names = ia3_targets(model, lora)
     everything = [name for name, _ in model.named_modules()]
@@ -40,7 +42,7 @@ def ia3_config(model: PreTrainedModel, lora: LoraConfig, context: AdapterContext
         feedforward_modules=[
             end for end in shortest_ends(names, everything) if any(ends_with(name, end) for name in down)
         ],
-        modules_to_save=lora.modules_to_save or None,
+        modules_to_save=find_saved_modules(model, lora) or None,
         fan_in_fan_out=any(isinstance(model.get_submodule(name), Conv1D) for name in names),
         task_type="CAUSAL_LM",
     )
@@ -67,17 +69,3 @@ def ia3_targets(model: PreTrainedModel, lora: LoraConfig) -> list[str]:
 def is_down(name: str) -> bool:
     """Says whether a layer reads a feed-forward block's inner activations."""
     return name.rpartition(".")[2] in DOWN or ends_with(name, DOWN_IN_MLP)
-
-
-def ends_with(name: str, end: str) -> bool:
-    """Says whether a module name ends in whole parts, as PEFT matches targets."""
-    return name == end or name.endswith(f".{end}")
-
-
-def shortest_ends(names: Sequence[str], everything: Sequence[str]) -> list[str]:
-    """Returns the shortest ends of module names that match exactly these modules of a model."""
-    for num_parts in (1, 2):
-        ends = {".".join(name.split(".")[-num_parts:]) for name in names}
-        if sum(any(ends_with(name, end) for end in ends) for name in everything) == len(names):
-            return sorted(ends)
-    return sorted(names)

@@ -20,6 +20,7 @@ from loralab.errors import ConfigError, ModelError
 from loralab.model.adapters.context import AdapterContext
 from loralab.model.adapters.pairs import Pair, split_pair
 from loralab.model.adapters.patterns import layer_rank, layer_scale
+from loralab.model.location import loaded_revision
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 
@@ -45,7 +46,7 @@ def loftq_starts(
         raise ConfigError(
             "lora.init=loftq needs the folder of the full-precision weights, which is not known here."
         )
-    read = weight_reader(context.base_dir, model.base_model_prefix)
+    read = weight_reader(context.base_dir, model.base_model_prefix, loaded_revision(model))
     pairs = {}
     for name, layer in layers.items():
         stored = _dequantize(layer)
@@ -63,17 +64,18 @@ def loftq_starts(
     return pairs
 
 
-def weight_reader(base_dir: str, prefix: str) -> Callable[[str], Tensor]:
+def weight_reader(base_dir: str, prefix: str, revision: str | None = None) -> Callable[[str], Tensor]:
     """Returns a function that reads one tensor at a time from a model's safetensors files.
 
     Args:
         base_dir: A folder, or a Hub name whose files are in the cache.
         prefix: Name of the decoder inside the model, which some files leave out.
+        revision: Which one of a Hub model; None takes its main branch.
 
     Raises:
         ModelError: There are no safetensors files.
     """
-    folder = _folder(base_dir)
+    folder = _folder(base_dir, revision)
     if (folder / INDEX).is_file():
         files: dict[str, str] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
     elif (folder / SINGLE).is_file():
@@ -102,11 +104,15 @@ def _dequantize(layer: Linear4bit) -> Tensor:
     return dequantize_4bit(weight.data, weight.quant_state).float()
 
 
-def _folder(base_dir: str) -> Path:
+def _folder(base_dir: str, revision: str | None) -> Path:
     if Path(base_dir).is_dir():
         return Path(base_dir)
     try:
-        return Path(snapshot_download(base_dir, local_files_only=True, allow_patterns=["*.safetensors*"]))
+        return Path(
+            snapshot_download(
+                base_dir, revision=revision, local_files_only=True, allow_patterns=["*.safetensors*"]
+            )
+        )
     except (LocalEntryNotFoundError, HfHubHTTPError, ValueError) as error:
         raise ModelError(
             f"lora.init=loftq needs the full weights of {base_dir}, which are not here."

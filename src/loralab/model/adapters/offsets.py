@@ -9,7 +9,7 @@ on conversion to LoRA).
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,12 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
+from loralab.errors import ModelError
 from loralab.model.adapters.pairs import Pair
 
 ADAPTER = "default"
-OFFSET_STARTS = ("pissa", "olora", "corda")
-"""Values of `lora.init` whose first update must not count."""
 DOWN, UP = "offset_down", "offset_up"
-"""Buffers of an adapted layer that hold A0 [rank, in] and B0 [out, rank] in float32; they are not saved."""
+"""Buffers of an adapted layer that hold A0 [rank, in] and B0 [out, rank] in float32."""
 
 
 @torch.no_grad()
@@ -56,18 +55,42 @@ def without_offsets(model: PeftModel, weights: Mapping[str, Tensor]) -> dict[str
         weights: Values of the trainable parameters, by name.
     """
     joined = dict(weights)
-    for name, layer in model.named_modules():
-        if isinstance(layer, LoraLayer) and hasattr(layer, DOWN):
-            down, up = f"{name}.lora_A.{ADAPTER}.weight", f"{name}.lora_B.{ADAPTER}.weight"
-            first = Pair(getattr(layer, DOWN).to(joined[down]), getattr(layer, UP).to(joined[up]))
-            joined[down] = torch.cat([joined[down], first.down], dim=0)
-            joined[up] = torch.cat([joined[up], -first.up], dim=1)
+    for name, (first_down, first_up) in offsets(model).items():
+        down, up = f"{name}.lora_A.{ADAPTER}.weight", f"{name}.lora_B.{ADAPTER}.weight"
+        joined[down] = torch.cat([joined[down], first_down.to(joined[down])], dim=0)
+        joined[up] = torch.cat([joined[up], -first_up.to(joined[up])], dim=1)
     return joined
 
 
 def has_offsets(model: PeftModel) -> bool:
     """Says whether an adapter counts from its first values."""
-    return any(hasattr(module, DOWN) for module in model.modules())
+    return any(True for _ in _offset_layers(model))
+
+
+def offsets(model: PeftModel) -> dict[str, tuple[Tensor, Tensor]]:
+    """Returns A0 [rank, in] and B0 [out, rank] of each layer that counts from them, by module name.
+
+    Checkpoints keep them, because what they come from rounds differently on another device or version.
+    """
+    return {name: (getattr(layer, DOWN), getattr(layer, UP)) for name, layer in _offset_layers(model)}
+
+
+@torch.no_grad()
+def load_offsets(model: PeftModel, saved: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+    """Puts A0 and B0 of a checkpoint in place of those that were worked out again.
+
+    Raises:
+        ModelError: The checkpoint holds those of other layers than this model.
+    """
+    layers = dict(_offset_layers(model))
+    if layers.keys() != saved.keys():
+        raise ModelError(
+            f"the checkpoint holds the first updates of {len(saved)} layers, and lora.init has given them to "
+            f"{len(layers)} of this model. Start a new run."
+        )
+    for name, (down, up) in saved.items():
+        getattr(layers[name], DOWN).copy_(down)
+        getattr(layers[name], UP).copy_(up)
 
 
 def double_ranks(adapter_config: Path) -> None:
@@ -82,6 +105,12 @@ def double_ranks(adapter_config: Path) -> None:
     config["rank_pattern"] = {key: 2 * rank for key, rank in config["rank_pattern"].items()}
     config["alpha_pattern"] = {key: growth * alpha for key, alpha in config["alpha_pattern"].items()}
     adapter_config.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def _offset_layers(model: PeftModel) -> Iterator[tuple[str, LoraLayer]]:
+    for name, layer in model.named_modules():
+        if isinstance(layer, LoraLayer) and hasattr(layer, DOWN):
+            yield name, layer
 
 
 def _subtract_start(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:

@@ -10,8 +10,9 @@ from transformers import PreTrainedModel
 
 from loralab.errors import ModelError
 from loralab.model.adapters.patterns import layer_sides
+from loralab.model.module_names import PEFT_PREFIX
 
-PREFIX, DOWN, UP = "base_model.model.", ".lora_A.", ".lora_B."
+DOWN, UP = ".lora_A.", ".lora_B."
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 SIZES = ("model_type", "hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size")
 
@@ -71,7 +72,7 @@ def _shape_differences(shapes: Mapping[str, list[int]], model: PreTrainedModel) 
         marker = DOWN if DOWN in key else UP if UP in key else None
         if marker is None:
             continue
-        name = key.removeprefix(PREFIX).partition(marker)[0]
+        name = key.removeprefix(PEFT_PREFIX).partition(marker)[0]
         try:
             inputs, outputs = layer_sides(model.get_submodule(name))
         except AttributeError:

@@ -12,10 +12,12 @@ from loralab.model.module_names import closest, ends_with
 def find_saved_modules(model: PreTrainedModel, lora: LoraConfig) -> list[str]:
     """Returns the whole names of the modules that `lora.modules_to_save` names by their ends.
 
-    Embeddings that are tied to the head stand for both; PEFT's `ensure_weight_tying` keeps them one.
+    Embeddings that are tied to the head stand for both; PEFT's `ensure_weight_tying` keeps them one, which
+    only its LoRA has.
 
     Raises:
-        ConfigError: A name matches no module, or one whose weights are quantized, which cannot train.
+        ConfigError: A name matches no module, one whose weights are quantized, which cannot train, or tied
+            embeddings that the method would untie.
     """
     every = dict(model.named_modules())
     found: dict[str, None] = {}
@@ -31,6 +33,12 @@ def find_saved_modules(model: PreTrainedModel, lora: LoraConfig) -> list[str]:
             found[name] = None
     embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
     if is_tied(model) and any(every[name] in (embeddings, head) for name in found):
+        if lora.method != "lora":
+            raise ConfigError(
+                f"lora.modules_to_save=[{','.join(lora.modules_to_save)}]: the embeddings of this model are "
+                f"tied to its head, and lora.method={lora.method} would train them apart. Leave them out, or "
+                "use lora.method=lora."
+            )
         found = {name: None for name in found if every[name] is not head}
         found[next(name for name, module in every.items() if module is embeddings)] = None
     return list(found)

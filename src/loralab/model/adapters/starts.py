@@ -23,7 +23,7 @@ def find_starts(
     """Works out the first A and B of each adapted layer, before the adapter is there.
 
     The result depends on the weights, the seed and the calibration batches alone, so that a resumed run finds
-    the same again.
+    the same again, up to rounding on another device; checkpoints keep what is subtracted.
 
     Args:
         model: The base model.

@@ -9,6 +9,7 @@ from transformers.pytorch_utils import Conv1D
 
 from loralab.config.model import LoraConfig
 from loralab.model.adapters.context import AdapterContext
+from loralab.model.adapters.saved_modules import find_saved_modules
 from loralab.model.targets import find_targets
 
 PROJECTIONS = ("vera_A", "vera_B")
@@ -21,15 +22,14 @@ def vera_config(model: PreTrainedModel, lora: LoraConfig, context: AdapterContex
     They are saved with the adapter: drawn again from a seed they may differ between versions of PyTorch.
 
     Raises:
-        ConfigError: A target names nothing in the model.
+        ConfigError: A target or a module to save names nothing in the model.
     """
     targets = find_targets(model, lora)
     return peft.VeraConfig(
         r=lora.r,
         vera_dropout=lora.dropout,
         target_modules=targets.selector,
-        modules_to_save=lora.modules_to_save or None,
-        bias="vera_only" if lora.bias == "lora_only" else lora.bias,
+        modules_to_save=find_saved_modules(model, lora) or None,
         # Where the generator of the adapter's own weights stands: `seed` decides both.
         projection_prng_key=int(torch.randint(2**31, (), device="cpu").item()),
         save_projection=True,

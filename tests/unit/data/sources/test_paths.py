@@ -205,3 +205,19 @@ def test_closed_files_and_folders_are_explained(closed: Path) -> None:
 )
 def test_hub_datasets_are_told_by_their_prefix(path: object, expected: bool) -> None:
     assert is_hub(path) is expected
+
+
+@pytest.mark.parametrize(
+    ("key", "advice"),
+    [
+        ("data.sources[2].path", "data.sources=[{path:'hub:a/b'},{path:FILE}]."),
+        ("data.contamination.benchmarks", "data.contamination.benchmarks=[{path:'hub:a/b'},{path:FILE}]."),
+        ("data.val_path", "Give it alone, or a downloaded copy of its files."),
+    ],
+)
+def test_a_dataset_among_files_is_sent_where_it_is_not_trained_on(key: str, advice: str) -> None:
+    with pytest.raises(DataError) as error:
+        expand_paths(["hub:a/b", "c.jsonl"], key)
+    assert str(error.value).startswith(f"{key}: 'hub:a/b' cannot stand in a list of files. ")
+    assert str(error.value).endswith(advice)
+    assert ("data.sources" in str(error.value)) == key.startswith("data.sources")

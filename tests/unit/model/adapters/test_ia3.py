@@ -16,8 +16,9 @@ from transformers import (
 from loralab.config.model import LoraConfig
 from loralab.errors import ConfigError
 from loralab.model.adapters.context import AdapterContext
-from loralab.model.adapters.ia3 import ia3_config, ia3_targets, shortest_ends
+from loralab.model.adapters.ia3 import ia3_config, ia3_targets
 from loralab.model.lora import attach_adapter
+from loralab.model.module_names import shortest_ends
 
 SIZES = {
     "vocab_size": 50, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,

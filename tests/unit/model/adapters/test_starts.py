@@ -2,6 +2,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -103,7 +104,9 @@ def test_measured_starts_say_what_they_miss() -> None:
     short = AdapterContext(
         calibration=lambda: [{key: value[:1, :4] for key, value in next(calibration()).items()}]
     )
-    with pytest.raises(ConfigError, match="batches of more than 4 tokens, the rank"):
+    with pytest.raises(
+        ConfigError, match=r"more than 4 tokens, the rank.*Use a lower lora\.r, longer rows, or"
+    ):
         find_starts(model, [NAME], LoraConfig(r=4, init="eva"), short)
 
 
@@ -164,3 +167,18 @@ def test_an_offset_start_is_saved_as_a_plain_adapter_of_twice_the_rank(
     # The saved update is B A - B0 A0.
     expected = (first.up + 0.1) @ (first.down + 0.1) - first.up @ first.down
     torch.testing.assert_close(up @ down, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_loftq_reads_the_commit_that_the_base_came_from(
+    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    snapshot = tmp_path / "models--owner--tiny" / "snapshots" / ("c" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "model.safetensors").symlink_to(tiny_model_dir / "model.safetensors")
+    cpu, lora = torch.device("cpu"), LoraConfig(r=8, init="loftq")
+    base = load_base(ModelConfig(path=str(tiny_model_dir)), QuantConfig(name="nf4"), cpu, torch.float32)
+    with pytest.raises(ModelError, match="needs the full weights of owner/tiny, which are not here"):
+        find_starts(base, [NAME], lora, AdapterContext(base_dir="owner/tiny"))
+    base.hub_revision = "c" * 40
+    assert list(find_starts(base, [NAME], lora, AdapterContext(base_dir="owner/tiny"))) == [NAME]
