@@ -49,7 +49,8 @@ def _print_parts(console: Console, plan: RunPlan) -> None:
     table = make_table("memory at the peak", ">GiB", ">share")
     peak = plan.estimate.peak
     for name, size in plan.estimate.parts.items():
-        table.add_row(*cells(name, gib(size), f"{size / peak:.0%}"))
+        if size:
+            table.add_row(*cells(name, gib(size), f"{size / peak:.0%}"))
     table.add_section()
     table.add_row(*cells("peak", gib(peak), "100%"))
     show_table(console, table)

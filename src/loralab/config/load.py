@@ -34,9 +34,10 @@ NAMELESS_CHOICE = "Config group override must be"
 
 def register_schemas() -> None:
     """Puts the root dataclasses where the defaults lists in `conf/` find them."""
-    store = ConfigStore.instance()
-    train = OmegaConf.structured(TrainConfig)
+    store, train = ConfigStore.instance(), OmegaConf.structured(TrainConfig)
     train.lora.alpha = None  # the default instance has filled it in from the default rank
+    for open_mapping in (train.lora.rank_pattern, train.lora.alpha_pattern, train.model.architecture):
+        OmegaConf.set_struct(open_mapping, False)
     store.store(name="train_schema", node=train)
     store.store(name="evaluate_schema", node=EvaluateConfig)
 
@@ -283,10 +284,8 @@ def _typed(key: str, entry: Any, schema: type) -> Any:
 
 def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _dotted(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
+        is_group = isinstance(value, Mapping)
+        yield from _dotted(value, f"{prefix}{name}.") if is_group else [f"{prefix}{name}"]
 
 
 def _first_line(error: BaseException) -> str:

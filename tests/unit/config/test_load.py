@@ -82,3 +82,9 @@ def test_benchmarks_are_paths_or_groups_and_survive_a_file(tmp_path):
     assert config.data.contamination.benchmarks == expected
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     assert read_yaml(tmp_path / "config.yaml", TrainConfig).data.contamination.benchmarks == expected
+
+
+def test_ranks_of_single_layers_can_be_given_on_the_command_line():
+    config = compose_train(["lora.r=16", "lora.rank_pattern={k_proj: 4}", "lora.alpha_pattern={k_proj: 8.0}"])
+    assert config.lora.rank_pattern == {"k_proj": 4}
+    assert config.lora.alpha_pattern == {"k_proj": 8.0}
