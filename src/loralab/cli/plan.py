@@ -14,7 +14,6 @@ import yaml
 from loralab.config.model import ModelConfig
 from loralab.config.schema import TrainConfig
 from loralab.errors import ConfigError
-from loralab.model.hardware import dtype_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -123,6 +122,7 @@ def _plan_run(config: TrainConfig, cards: list[float]) -> dict[str, Any]:
     from loralab.cli.plan_tables import print_run
     from loralab.cli.planning import CARDS_GIB, plan_run
     from loralab.cli.tables import make_console
+    from loralab.model.hardware import dtype_name
     from loralab.model.load import quiet_libraries
 
     quiet_libraries()
