@@ -239,6 +239,7 @@ def run_step(
         made_in = {event.storage: event.stage for event in reversed(log.events)}
 
     def kind_of(storage: int) -> str:
+        """Tells which part of the memory a storage belongs to."""
         if storage in gradients:
             return GRADIENTS
         if storage in kept:
@@ -263,6 +264,7 @@ def _announce(log: StorageLog, stage: str) -> Callable[[nn.Module, Any, Any], No
     """Names the backward pass of a layer."""
 
     def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
+        """Watches for the gradient of the layer's output, in the first forward pass only."""
         hidden = output[0] if isinstance(output, tuple) else output
         if hidden.requires_grad and log.stage == FORWARD:
             hidden.register_hook(_entering(log, stage))

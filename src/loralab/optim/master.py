@@ -28,6 +28,7 @@ class MasterWeights:
     @staticmethod
     def _gather_into(master: nn.Parameter) -> Callable[[Tensor], None]:
         def gather(parameter: Tensor) -> None:
+            """Adds the gradient to the master's in float32 and drops the narrow one."""
             assert parameter.grad is not None
             if master.grad is None:
                 master.grad = parameter.grad.float()

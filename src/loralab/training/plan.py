@@ -115,6 +115,7 @@ def propose(config: TrainConfig, setup: Setup, layout: Layout, memory: MemoryPla
     """Chooses rank and alpha for the rows, the model and the memory of a run."""
 
     def fits(rank: int) -> bool:
+        """Whether a step with this rank is estimated to stay within the memory."""
         lora = dataclasses.replace(config.lora, r=rank, alpha=scaled_alpha(rank, config.lora.rslora))
         wanted = dataclasses.replace(config, lora=lora)
         rows = 1 if layout.is_grouped or config.trainer.batch_size == AUTO else config.trainer.batch_size
@@ -145,6 +146,7 @@ def adapter_context(config: TrainConfig, setup: Setup, steps: StepPlan) -> Adapt
     """Gathers what adapter methods may need of a run."""
 
     def calibration() -> Iterator[dict[str, Tensor]]:
+        """Yields padded batches of training rows, spread over the whole split."""
         examples = setup.data.train.examples
         apart = max(1, len(examples) // CALIBRATION_ROWS)
         chosen = [examples[number] for number in range(0, len(examples), apart)][:CALIBRATION_ROWS]

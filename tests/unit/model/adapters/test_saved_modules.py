@@ -27,8 +27,10 @@ def refuse(model: PreTrainedModel, lora: LoraConfig, message: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_name_of_nothing_is_refused(method: str) -> None:
-    lora = LoraConfig(method=method, r=4, modules_to_save=["lm_haed"])
-    refuse(build("llama"), lora, r"lora.modules_to_save: 'lm_haed' matches no module.*Closest: lm_head")
+    lora, base = LoraConfig(method=method, r=4, modules_to_save=["lm_haed"]), build("llama")
+    names = [name for name, _ in base.named_parameters()]
+    refuse(base, lora, r"lora.modules_to_save: 'lm_haed' matches no module.*Closest: lm_head")
+    assert [name for name, _ in base.named_parameters()] == names
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -58,4 +60,6 @@ def test_quantized_weights_cannot_train(tiny_model_dir: Path, method: str) -> No
         ModelConfig(path=str(tiny_model_dir)), QuantConfig(name="nf4"), torch.device("cpu"), torch.float32
     )
     lora = LoraConfig(method=method, r=4, modules_to_save=["q_proj"])
+    names = [name for name, _ in base.named_parameters()]
     refuse(base, lora, r"the weights of .*q_proj are quantized.*quant.skip_modules=\[q_proj\]")
+    assert [name for name, _ in base.named_parameters()] == names
