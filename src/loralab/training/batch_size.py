@@ -35,7 +35,7 @@ def estimate_size(planner: MemoryPlan, layout: Layout) -> MicroBatchSize:
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
-    # What does not fit by the estimate is refused with advice before this is asked.
+    # Where not even one row fits, the check of the run's memory refuses it with advice.
     return MicroBatchSize(tokens=max(1, low) * width)
 
 

@@ -108,6 +108,19 @@ def stored(model: PreTrainedModel) -> dict[str, Tensor]:
 IDS = torch.arange(3, 35).reshape(2, 16)
 
 
+def train(model: PeftModel, masters: MasterWeights) -> list[float]:
+    """Takes a few steps on a fixed batch and returns the loss of each."""
+    optimizer, losses = torch.optim.Adam(masters.parameters(), lr=5e-3), []
+    for _ in range(STEPS):
+        loss = model.train()(IDS, labels=IDS).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        masters.publish()
+        losses.append(loss.item())
+    return losses
+
+
 @pytest.mark.parametrize(("option", "quant"), WORKING)
 def test_it_trains_on_a_frozen_base_and_peft_alone_reads_it_back(
     option: str, quant: str, base_dir: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
@@ -122,14 +135,7 @@ def test_it_trains_on_a_frozen_base_and_peft_alone_reads_it_back(
         torch.testing.assert_close(model.eval()(IDS).logits, expected, rtol=0, atol=2e-6)
     masters = MasterWeights(trainable(model), torch.float32)
     assert all(values.dtype == torch.float32 for values in masters.parameters())
-    optimizer, losses = torch.optim.Adam(masters.parameters(), lr=5e-3), []
-    for _ in range(STEPS):
-        loss = model.train()(IDS, labels=IDS).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        masters.publish()
-        losses.append(loss.item())
+    losses = train(model, masters)
     assert losses[-1] < losses[0] - 0.03
     biases = [name for name in frozen if name.endswith("bias") and lora.bias != "none"]
     after = stored(model)
@@ -167,14 +173,7 @@ def test_sixteen_bits_train_with_float32_masters(
     context = AdapterContext(tokenizer=tokenizer, calibration=calibration)
     model = attach_adapter(load_half(), lora, seed=0, context=context)
     masters = MasterWeights(trainable(model), torch.bfloat16)
-    optimizer, losses = torch.optim.Adam(masters.parameters(), lr=5e-3), []
-    for _ in range(STEPS):
-        loss = model.train()(IDS, labels=IDS).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        masters.publish()
-        losses.append(loss.item())
+    losses = train(model, masters)
     assert losses[-1] < losses[0] - 0.05
     save_adapter(model, tokenizer, masters.state_dict(), tmp_path)
     ours = load_adapter(load_half(), tmp_path, torch.bfloat16)
