@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -20,7 +19,7 @@ from loralab.data.intake import BAD_ANSWER, NO_ANSWER, to_supervised
 from loralab.data.prepare import chunks_by_source
 from loralab.data.privacy import quoted_kinds
 from loralab.data.records import LabelledConversation, Record
-from loralab.data.store import SCHEMA, ExampleStore
+from loralab.data.store import ExampleStore, store_writer
 from loralab.data.tally import Tally, describe_removed
 from loralab.data.validity import is_prompt_only
 from loralab.data.workers import map_chunks
@@ -119,14 +118,14 @@ def count_tokens(
     count, faults = LengthCount(), dict[str, list[str]]()
     chunks = chunks_by_source(learned, corpus.sources)
     path = folder / "examples.arrow"
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+    with store_writer(path) as write:
         for chunk, made in zip(chunks, map_chunks(maker, chunks, config.num_workers), strict=True):
             by_source[int(corpus.sources[chunk[0]])].add(Tally(0, made.tally.removed))
             count.add(made.count)
             for fault, places in made.faults.items():
                 faults.setdefault(fault, []).extend(places)
             if made.columns is not None:
-                writer.write_batch(made.columns)
+                write(made.columns)
     store, tally = ExampleStore(path), Tally()
     for each in by_source.values():
         tally.add(each)

@@ -1,4 +1,4 @@
-"""Checked records on disk, memory-mapped: the working store between reading and tokenizing."""
+"""Checked records on disk: the working store between reading and tokenizing."""
 
 from array import array
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from loralab.data.records import Record
 from loralab.data.serialization import record_from_json
 
-ROWS_PER_BATCH = 1024
+ROWS_PER_BATCH = 256
+"""As many as are worked on at once, so that a batch is read about once."""
 
 _SCHEMA = pa.schema([("record", pa.large_string()), ("value", pa.string()), ("key", pa.binary(16))])
 
@@ -79,17 +80,18 @@ class Corpus:
         file_numbers: NDArray[np.int32],
         rows: NDArray[np.int64],
     ) -> None:
-        """Maps the file."""
+        """Opens the file."""
         self.path, self.files = path, files
         self.sources, self.file_numbers, self.rows = sources, file_numbers, rows
-        self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        # Read, not mapped: each row is wanted once, and mapped pages would stay in the process.
+        self._reader = pa.ipc.open_file(pa.OSFile(str(path)))
 
     def __len__(self) -> int:
         """Number of records."""
         return len(self.rows)
 
     def __reduce__(self) -> tuple[type["Corpus"], tuple[object, ...]]:
-        """Maps the file again in another process."""
+        """Opens the file again in another process."""
         return Corpus, (self.path, self.files, self.sources, self.file_numbers, self.rows)
 
     def records(self, numbers: NDArray[np.int64]) -> list[Record]:

@@ -29,7 +29,7 @@ from loralab.data.opening import source_files
 from loralab.data.report import DataFile, DataReport
 from loralab.data.source import PARTS, Source, list_sources
 from loralab.data.sources import hash_file, hub_revision, is_hub
-from loralab.data.store import SCHEMA, ExampleStore
+from loralab.data.store import ExampleStore, store_writer
 from loralab.data.tally import Tally
 from loralab.data.workers import map_chunks
 from loralab.errors import DataError
@@ -185,7 +185,7 @@ def _write_split(
     config, (report, counts) = maker.config, accounts
     chunks = chunks_by_source(numbers, maker.corpus.sources)
     count, faults, rendered = LengthCount(), dict[str, list[str]](), Tally()
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+    with store_writer(path) as write:
         for chunk, result in zip(chunks, map_chunks(maker, chunks, config.num_workers), strict=True):
             source = int(maker.corpus.sources[chunk[0]])
             report.sources[source].splits.setdefault(part, Tally()).add(result.tally)
@@ -196,7 +196,7 @@ def _write_split(
             for fault, places in result.faults.items():
                 faults.setdefault(fault, []).extend(places)
             if result.columns is not None:
-                writer.write_batch(result.columns)
+                write(result.columns)
     _refuse_unrendered(rendered, part, config)
     report.splits[part].add(Tally(0, rendered.removed))
     store = ExampleStore(path)

@@ -1,6 +1,7 @@
 """Prepared examples on disk, memory-mapped: what training reads."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, overload
 
@@ -24,6 +25,8 @@ SCHEMA = pa.schema([
     ("record", pa.large_string()),
 ])  # fmt: skip
 """One row per example; `spans` holds the start and end of each token range to learn, one after another."""
+NUMBERS = ("length", "supervised", "source")
+"""Columns that are kept apart as well."""
 
 
 def example_columns(
@@ -45,20 +48,52 @@ def example_columns(
     return pa.record_batch(arrays, schema=SCHEMA)
 
 
+@contextmanager
+def store_writer(path: Path) -> Iterator[Callable[[pa.RecordBatch], None]]:
+    """Opens a store for writing and yields what adds a batch with the columns of `SCHEMA`.
+
+    The numbers that plans are made of lie in a file of their own beside the examples: to look at the length
+    of every example then touches no page of their texts.
+
+    Args:
+        path: The file of the examples, ending in `.arrow`.
+
+    Raises:
+        OSError: The disk does not take it.
+    """
+    numbers: list[NDArray[np.int32]] = []
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+
+        def write(batch: pa.RecordBatch) -> None:
+            """Appends a batch and keeps its numbers."""
+            columns = [batch.column(name).to_numpy() for name in NUMBERS]
+            numbers.append(np.stack([np.full(batch.num_rows, len(numbers)), *columns]).astype(np.int32))
+            writer.write_batch(batch)
+
+        yield write
+    empty = np.zeros((1 + len(NUMBERS), 0), np.int32)
+    np.save(_numbers_path(path), np.concatenate([empty, *numbers], axis=1))
+
+
 class ExampleStore(Sequence[Example]):
     """The examples of one split; an example is built when it is asked for."""
 
     def __init__(self, path: Path) -> None:
-        """Maps the file."""
+        """Maps the file.
+
+        Raises:
+            OSError: A file is missing.
+            ValueError: A file is cut off.
+        """
         self.path = path
         self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        sizes = [self._reader.get_batch(i).num_rows for i in range(self._reader.num_record_batches)]
-        self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        self.lengths: NDArray[np.int64] = self._numbers("length")
+        numbers: NDArray[np.int64] = np.load(_numbers_path(path)).astype(np.int64)
+        self._starts = np.flatnonzero(np.diff(numbers[0], prepend=-1))
+        self.lengths = numbers[1]
         """Tokens of each example."""
-        self.supervised: NDArray[np.int64] = self._numbers("supervised")
+        self.supervised = numbers[2]
         """Tokens of each example that are learned."""
-        self.sources: NDArray[np.int64] = self._numbers("source")
+        self.sources = numbers[3]
         """Number of each example's source."""
 
     def __len__(self) -> int:
@@ -88,11 +123,9 @@ class ExampleStore(Sequence[Example]):
         columns = self._reader.get_batch(batch)
         return build_example(columns, int(number - self._starts[batch]))
 
-    def _numbers(self, name: str) -> NDArray[np.int64]:
-        place = SCHEMA.get_field_index(name)
-        batches = [self._reader.get_batch(i).column(place) for i in range(self._reader.num_record_batches)]
-        parts = [column.to_numpy().astype(np.int64) for column in batches]
-        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+def _numbers_path(path: Path) -> Path:
+    return path.with_suffix(".npy")
 
 
 def build_example(columns: pa.RecordBatch, place: int) -> Example:

@@ -5,14 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from loralab.data.corpus import CorpusWriter
 from loralab.data.masking import Encoded, make_example
 from loralab.data.records import Conversation, Message
 from loralab.data.serialization import record_to_json
-from loralab.data.store import SCHEMA, ExampleStore, example_columns, lengths_of
+from loralab.data.store import ExampleStore, example_columns, lengths_of, store_writer
 
 
 def conversation(row: int) -> Conversation:
@@ -32,10 +31,10 @@ SOURCES = [0, 0, 1, 2]
 def store(tmp_path: Path) -> ExampleStore:
     path = tmp_path / "examples.arrow"
     conversations = [conversation(row) for row in range(1, 5)]
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+    with store_writer(path) as write:
         # Batches of different sizes, as chunks give them.
         for part in (slice(0, 1), slice(1, 4)):
-            writer.write_batch(example_columns(ENCODED[part], conversations[part], SOURCES[part]))
+            write(example_columns(ENCODED[part], conversations[part], SOURCES[part]))
     return ExampleStore(path)
 
 
@@ -61,6 +60,21 @@ def test_numbers_are_known_without_building_examples(store: ExampleStore) -> Non
     assert store.sources.tolist() == SOURCES
 
 
+def test_opening_a_store_reads_nothing_of_the_examples(tmp_path: Path, store: ExampleStore) -> None:
+    path = tmp_path / "examples.arrow"
+    # The footer stays, where Arrow finds the batches; all before it is lost.
+    content = path.read_bytes()
+    path.write_bytes(bytes(1024) + content[1024:])
+    assert ExampleStore(path).lengths.tolist() == [3, 2, 5, 1]
+
+
+def test_store_that_is_cut_off_is_a_value_error(tmp_path: Path, store: ExampleStore) -> None:
+    numbers = tmp_path / "examples.npy"
+    numbers.write_bytes(numbers.read_bytes()[:-4])
+    with pytest.raises(ValueError):
+        ExampleStore(tmp_path / "examples.arrow")
+
+
 def test_number_out_of_range_is_an_index_error(store: ExampleStore) -> None:
     with pytest.raises(IndexError):
         store[4]
@@ -72,7 +86,7 @@ def test_store_goes_to_another_process_by_its_path(store: ExampleStore) -> None:
 
 def test_store_without_examples_is_empty(tmp_path: Path) -> None:
     path = tmp_path / "none.arrow"
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA):
+    with store_writer(path):
         pass
     assert list(ExampleStore(path)) == []
 
