@@ -43,8 +43,8 @@ def method_faults(config: TrainConfig) -> Iterator[str]:
         )
     if method == "prefix" and config.trainer.gradient_checkpointing:
         yield (
-            "trainer.gradient_checkpointing=true drops the cache that carries the prefix of "
-            "lora.method=prefix. Set it to false, or use lora.method=prompt."
+            "trainer.gradient_checkpointing drops the cache that carries the prefix of lora.method=prefix. "
+            "Set it to false, or use lora.method=prompt."
         )
     if method != "lora" and config.model.added_tokens:
         yield (
