@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-AVERAGED, POINT = "z", "y"
-"""What a schedule-free optimizer keeps of a parameter, and where its saved state keeps the parameter."""
+MOVED, POINTS = "z", "points"
+"""What a schedule-free optimizer keeps of a parameter, and where its saved state keeps the parameters."""
 
 
 class WeightAverage:
@@ -21,14 +22,14 @@ class WeightAverage:
         """Lets the saved state of a schedule-free optimizer hold the parameters themselves."""
         self.optimizer = optimizer
         optimizer.register_state_dict_post_hook(_add_points)
-        optimizer.register_load_state_dict_post_hook(_take_points)
+        optimizer.register_load_state_dict_pre_hook(_take_points)
         self._first_betas = {
             p: group["betas"][0] for group in optimizer.param_groups for p in group["params"]
         }
 
     def of(self, parameter: nn.Parameter) -> Tensor:
         """Returns x: z + (y - z) / beta1; the parameter itself before the first step."""
-        moved = self.optimizer.state.get(parameter, {}).get(AVERAGED)
+        moved = self.optimizer.state.get(parameter, {}).get(MOVED)
         if moved is None:
             return parameter.detach()
         return parameter.detach().lerp(moved, 1 - 1 / self._first_betas[parameter])
@@ -41,15 +42,14 @@ def weight_average(optimizer: Optimizer) -> WeightAverage | None:
 
 
 def _add_points(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    listed = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    points = {
-        number: {**kept, POINT: listed[number].detach().clone()} for number, kept in state["state"].items()
-    }
-    return {**state, "state": points}
+    return {**state, POINTS: [parameter.detach() for parameter in _parameters(optimizer)]}
 
 
-def _take_points(optimizer: Optimizer) -> None:
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            if (point := optimizer.state.get(parameter, {}).pop(POINT, None)) is not None:
-                parameter.data.copy_(point)
+@torch.no_grad()
+def _take_points(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    for parameter, point in zip(_parameters(optimizer), state[POINTS], strict=True):
+        parameter.copy_(point)
+
+
+def _parameters(optimizer: Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

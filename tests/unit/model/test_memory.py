@@ -85,7 +85,7 @@ def test_an_adapter_takes_a_narrow_copy_a_master_and_two_moments(tiny):
     assert estimate_memory(tiny, REQUEST, "cpu").num_trainable == num_adapter
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("checkpointing", [False, True, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_the_estimate_is_what_a_real_step_takes(tiny, dtype, checkpointing):
     real = LlamaForCausalLM(TINY).to(dtype)
