@@ -86,7 +86,7 @@ class MasterWeights:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Takes values back and publishes them.
 
-        An optimizer that averages has others of its own until its state is loaded too.
+        They are the average where an optimizer averages; loading its state puts the point to train at back.
 
         Raises:
             KeyError: The names differ from this model's.
