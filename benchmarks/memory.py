@@ -100,7 +100,7 @@ def measure(quant: str, checkpointing: bool, rows: int) -> dict[str, Any]:
         base.activation_checkpointing_enable()
     model = attach_adapter(base, lora, seed=0).train()
     masters = MasterWeights(trainable(model), dtype)
-    optimizer = build_optimizer(masters.parameters(), OptimConfig(), 1e-4)
+    optimizer = build_optimizer(masters.masters, OptimConfig(), 1e-4)
     meter.mark("adapted")
     for step in range(STEPS):
         train_step(model, masters, optimizer, rows)
@@ -124,7 +124,7 @@ def warm_up(dtype: Any) -> None:
     )
     model = attach_adapter(LlamaForCausalLM(tiny).to(dtype), LoraConfig(), seed=0).train()
     masters = MasterWeights(trainable(model), dtype)
-    train_step(model, masters, build_optimizer(masters.parameters(), OptimConfig(), 1e-4), rows=2)
+    train_step(model, masters, build_optimizer(masters.masters, OptimConfig(), 1e-4), rows=2)
 
 
 def train_step(model: Any, masters: Any, optimizer: Any, rows: int) -> None:

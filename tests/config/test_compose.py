@@ -95,12 +95,19 @@ OUT_OF_RANGE = {
     "trainer.grad_clip": ("0", "-1"),
     "trainer.val_every": ("0", "-0.5", "nan"),
     "trainer.threads": ("0", "-1"),
+    "trainer.gradient_checkpointing": ("0", "-1", "1.5", "some"),
+    "trainer.neftune_alpha": ("-1", "inf"),
     "optim.lr": ("0", "-1e-4", "1.01", "nan"),
     "optim.betas": ("[0.9]", "[0.9,1]", "[-0.1,0.9]", "[0.9,0.9,0.9]"),
     "optim.eps": ("0", "-1e-8"),
     "optim.weight_decay": ("-0.1", "1.1"),
+    "optim.momentum": ("-0.1", "1"),
+    "optim.lora_plus_ratio": ("0.5", "inf"),
     "schedule.warmup": ("-0.1", "inf"),
     "schedule.floor": ("-0.1", "1.1"),
+    "schedule.cycles": ("0",),
+    "schedule.power": ("0", "inf"),
+    "schedule.decay_share": ("0", "1.1"),
     "callbacks.log_every": ("0", "-1"),
     "callbacks.checkpoint_every": ("0", "-1"),
     "eval.max_examples": ("0", "-1"),
@@ -142,12 +149,19 @@ AT_THE_EDGE = {
     "trainer.grad_clip": ("0.001", "null"),
     "trainer.val_every": ("0.001", "100"),
     "trainer.threads": ("1", "null"),
+    "trainer.gradient_checkpointing": ("1", "4", "true", "false"),
+    "trainer.neftune_alpha": ("0", "5"),
     "optim.lr": ("1e-9", "1"),
     "optim.betas": ("[0,0]", "[0.999,0.999]"),
     "optim.eps": ("1e-12",),
     "optim.weight_decay": ("0", "1"),
+    "optim.momentum": ("0", "0.999"),
+    "optim.lora_plus_ratio": ("1", "16"),
     "schedule.warmup": ("0", "500"),
     "schedule.floor": ("0", "1"),
+    "schedule.cycles": ("1",),
+    "schedule.power": ("0.001",),
+    "schedule.decay_share": ("0.001", "1"),
     "callbacks.log_every": ("1",),
     "callbacks.checkpoint_every": ("1", "null"),
     "eval.max_examples": ("1",),
@@ -178,6 +192,7 @@ UNKNOWN_CHOICES = {
     "objective.name": ("sfft", "sft"),
     "optim.name": ("adam_w", "adamw"),
     "schedule.name": ("cosin", "cosine"),
+    "schedule.decay_shape": ("sqr", "sqrt"),
     "logger.name": ("wandbb", "wandb"),
     "logger.mode": ("off-line", "offline"),
 }
@@ -248,11 +263,18 @@ BETWEEN_GROUPS = [
     ),
     (["trainer.batch_size=auto", "trainer.batch_tokens=512"], "trainer.batch_size=auto has no place."),
     (["trainer.step_examples=8", "trainer.batch_tokens=512"], "trainer.step_examples=8 has no place."),
+    (["optim=paged_adamw", "trainer=cpu"], "Use optim=adamw."),
+    (["optim=schedule_free_adamw", "schedule=linear"], "Use schedule=constant."),
 ]
 READERS = {
     "lora.initial_rank": ["lora=adalora"],
     "lora.virtual_tokens": ["lora=prompt"],
     "quant.int8_threshold": ["quant=int8"],
+    "optim.momentum": ["optim=sgd", "optim.nesterov=false"],
+    "schedule.cycles": ["schedule=cosine_restarts"],
+    "schedule.power": ["schedule=polynomial"],
+    "schedule.decay_share": ["schedule=wsd"],
+    "schedule.decay_shape": ["schedule=wsd"],
 }
 """The choices under which a key has an effect, where it has none by default."""
 NEEDED = {
@@ -401,6 +423,27 @@ def test_the_command_line_wins_over_a_preset() -> None:
     assert (config.optim.lr, config.trainer.epochs) == (1e-3, 2.0)
 
 
+@pytest.mark.parametrize(
+    ("choice", "lr"), [("adamw", 2e-4), ("adafactor", 2e-4), ("lion", 4e-5), ("sgd", 2e-2), ("lamb", 1e-3)]
+)
+def test_the_default_rate_follows_the_optimizer(choice: str, lr: float) -> None:
+    assert train_config("model=llama3_8b", f"optim={choice}").optim.lr == pytest.approx(lr)
+    assert train_config("model=llama3_8b", f"optim={choice}", "optim.lr=1e-5").optim.lr == 1e-5
+
+
+def test_the_default_rate_stays_in_its_range() -> None:
+    assert train_config("lora=vera", "optim=sgd").optim.lr == 1.0
+
+
+def test_schedule_free_brings_its_constant_rate() -> None:
+    assert train_config("optim=schedule_free_adamw").schedule.name == "constant"
+
+
+def test_factors_of_modules_are_typed_in_the_command_line() -> None:
+    config = train_config("optim.lr_pattern={lm_head:0.1,layers.0:2}")
+    assert config.optim.lr_pattern == {"lm_head": 0.1, "layers.0": 2.0}
+
+
 @pytest.mark.parametrize(("key", "value"), cases(OUT_OF_RANGE))
 def test_value_out_of_range_is_refused(key: str, value: str) -> None:
     message = fault_of(train_config, *READERS.get(key, []), f"{key}={value}")
@@ -414,12 +457,13 @@ def test_value_at_the_edge_of_its_range_is_taken(key: str, value: str) -> None:
     taken = attrgetter(key)(train_config(*READERS.get(key, []), f"{key}={value}"))
 
     words = {"null": {"lora.alpha": 16.0, "optim.lr": 2e-3}.get(key), "auto": "auto"}
+    words |= {"true": True, "false": False}
     assert taken == (words[value] if value in words else ast.literal_eval(value))
 
 
 @pytest.mark.parametrize(("key", "value", "close"), [(key, *pair) for key, pair in UNKNOWN_CHOICES.items()])
 def test_unknown_choice_is_refused_with_the_closest_one(key: str, value: str, close: str) -> None:
-    message = fault_of(train_config, f"{key}={value}")
+    message = fault_of(train_config, *READERS.get(key, []), f"{key}={value}")
 
     assert message.startswith(f"{key}={value!r} is unknown. Did you mean {close!r}? Allowed: ")
 

@@ -40,9 +40,15 @@ def describe_run(plan: RunPlan) -> list[str]:
         f"{config.model.name}: {count(whole)} parameters; {request.quant.name}; {plan.device_type} {dtype}",
         f"{request.lora.method}{rank}: {estimate.num_trainable:,} trainable parameters ({share:.2%})",
         f"micro-batch: {plural(request.rows, 'row')} x {request.width:,} tokens, all of them learned{step}; "
-        f"gradient checkpointing {'on' if request.checkpointing else 'off'}; {request.optimizer}",
+        f"gradient checkpointing {_recomputed(request.checkpointing)}; {config.optim.name}",
         *plan.bare.notes,
     ]
+
+
+def _recomputed(every: bool | int) -> str:
+    if not every:
+        return "off"
+    return "on" if every == 1 else f"in one of {every} layers"
 
 
 def _print_parts(console: Console, plan: RunPlan) -> None:

@@ -21,6 +21,7 @@ from loralab.model.memory_map import RANKED_METHODS, RANKS, MemoryMap
 from loralab.model.memory_request import QUANTIZED, UNQUANTIZED, MemoryEstimate, MemoryRequest
 from loralab.model.prequantized import left_out, prequantized
 from loralab.model.quantize import check_skip_modules
+from loralab.optim.state_size import kind_of_state
 from loralab.runs.memory import GIB, rss_gib
 from loralab.training.batch_size import HEADROOM
 from loralab.training.memory_plan import AUTO, AUTO_STEP_EXAMPLES, padded
@@ -195,7 +196,7 @@ def make_request(config: TrainConfig, quant: QuantConfig, dtype: torch.dtype) ->
         width=width,
         num_supervised=rows * width,
         checkpointing=trainer.gradient_checkpointing,
-        optimizer=config.optim.name,
+        optimizer=kind_of_state(config.optim),
         documents=(width,) * rows if config.data.packing else None,
         accumulation=-(-step // rows),
     )

@@ -35,8 +35,9 @@ NAMELESS_CHOICE = "Config group override must be"
 def register_schemas() -> None:
     """Puts the root dataclasses where the defaults lists in `conf/` find them."""
     store, train = ConfigStore.instance(), OmegaConf.structured(TrainConfig)
-    train.lora.alpha = None  # the default instance has filled it in from the default rank
-    for open_mapping in (train.lora.rank_pattern, train.lora.alpha_pattern, train.model.architecture):
+    train.lora.alpha = train.optim.lr = None  # the default instance has filled them in
+    patterns = (train.lora.rank_pattern, train.lora.alpha_pattern, train.optim.lr_pattern)
+    for open_mapping in (*patterns, train.model.architecture):
         OmegaConf.set_struct(open_mapping, False)
     store.store(name="train_schema", node=train)
     store.store(name="evaluate_schema", node=EvaluateConfig)

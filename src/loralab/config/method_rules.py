@@ -42,8 +42,9 @@ def method_faults(config: TrainConfig) -> Iterator[str]:
             "before the row, where only the first document sees them. Set data.packing=false."
         )
     if method == "prefix" and config.trainer.gradient_checkpointing:
+        every = str(config.trainer.gradient_checkpointing).lower()
         yield (
-            "trainer.gradient_checkpointing=true drops the cache that carries the prefix of "
+            f"trainer.gradient_checkpointing={every} drops the cache that carries the prefix of "
             "lora.method=prefix. Set it to false, or use lora.method=prompt."
         )
     if method != "lora" and config.model.added_tokens:

@@ -10,6 +10,15 @@ DEFAULT_LR = 2e-4
 EMBEDDED_LR = 2e-3
 FAST_METHODS, FAST_FACTOR = ("vera", "ia3", "prefix", "prompt"), 10
 """Methods with few trained numbers, and how much larger their default learning rate is."""
+LR_FACTORS = {"lion": 0.2, "sgd": 100.0, "lamb": 5.0, "novograd": 5.0}
+"""Default learning rates as multiples of AdamW's; 1 for optimizers that are not named.
+
+An update of AdamW moves a number by about the rate. Lion's has no smaller entries (arXiv:2302.06675, section
+5: 3 to 10 times smaller rates); those of SGD and NovoGrad (arXiv:1905.11286) are as small as the share that a
+number has in the gradient; LAMB's (arXiv:1904.00962) are shares of the norm of a matrix. The others move
+numbers as AdamW does: Adafactor without its scaling by the size of a parameter, and Muon scaled to AdamW's
+root mean square (arXiv:2502.16982, section 2.2)."""
+HIGHEST_LR = 1.0
 
 
 @dataclass
@@ -29,7 +38,8 @@ class TrainerConfig:
     accelerator: str = "auto"
     """auto (a GPU where there is one), cpu or gpu."""
     precision: str = "auto"
-    """Compute dtype: bf16, fp32, or auto (bf16 where the hardware multiplies it natively)."""
+    """Compute dtype: bf16, fp16 (the loss is scaled; a step that overflows is left out), fp32, or auto (bf16
+    where the hardware multiplies it natively, else fp32)."""
     epochs: float = 2.0
     """Passes over the training rows; above 0."""
     max_steps: int | None = None
@@ -51,8 +61,12 @@ class TrainerConfig:
     """Largest global L2 norm of the gradient; null does not clip."""
     val_every: float = 0.25
     """Validate every so many steps (1 or more) or share of an epoch (below 1)."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
+    gradient_checkpointing: Any = False
+    """Recompute activations in the backward pass: less memory, about a third more time. false, true (in every
+    decoder layer), or n: in every n-th."""
+    neftune_alpha: float = 0.0
+    """Noise on the embeddings in training, 0 or more: numbers between -1 and 1 times alpha / sqrt(tokens of
+    the example x width) (NEFTune, arXiv:2310.05914, algorithm 1; 5, 10 or 15 there); 0 adds none."""
     threads: int | None = None
     """CPU threads; null leaves PyTorch's choice."""
 
@@ -67,31 +81,57 @@ class ObjectiveConfig:
 
 @dataclass
 class OptimConfig:
-    """The optimizer."""
+    """The optimizer; it works on float32 copies of what trains."""
 
     name: str = "adamw"
-    """adamw (arXiv:1711.05101)."""
+    """adamw (arXiv:1711.05101); adamw_8bit (moments in 8 bits, arXiv:2110.02861); paged_adamw and
+    paged_adamw_8bit (moments move to the CPU where a GPU is full, arXiv:2305.14314, section 3); lion
+    (arXiv:2302.06675); adafactor (arXiv:1804.04235); sgd; lamb (arXiv:1904.00962); novograd
+    (arXiv:1905.11286); muon (arXiv:2502.16982) for A and B, AdamW for the rest; or schedule_free_adamw
+    (arXiv:2405.15682)."""
     lr: float | None = None
-    """Peak learning rate, above 0, at most 1; null takes 2e-4, or 2e-3 for the small embedded model, and ten
-    times that for vera, ia3, prefix and prompt."""
+    """Peak learning rate, above 0, at most 1; null takes 2e-4, or 2e-3 for the small embedded model, ten
+    times that for vera, ia3, prefix and prompt, and for some optimizers a multiple (`LR_FACTORS`)."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.99])
-    """Decay rates of the first and second moment; each at least 0 and below 1."""
+    """Decay rates of the first and second moment; each at least 0 and below 1. Lion: of the update, of its
+    memory. schedule_free_adamw: share of the average in the point that trains (above 0), second moment."""
     eps: float = 1e-8
     """Added to the root of the second moment; above 0."""
     weight_decay: float = 0.0
-    """Decoupled weight decay; 0 to 1."""
+    """Weight decay; 0 to 1. Decoupled but for sgd, novograd and lamb, which add it to the gradient, the
+    normalised gradient and the update."""
+    decay_vectors: bool = False
+    """Decay biases, norms, magnitudes and other vectors too, not matrices alone."""
+    momentum: float = 0.9
+    """Of sgd and muon; 0 to below 1."""
+    nesterov: bool = False
+    """Look ahead by the momentum, in sgd and muon."""
+    lora_plus_ratio: float = 1.0
+    """Learning rate of B as a multiple of A's, 1 or more (LoRA+, arXiv:2402.12354, section 4: about 16)."""
+    lr_pattern: dict[str, float] = field(default_factory=dict)
+    """Factors on the learning rate of single modules: the end of a module name, or a regular expression, to
+    its factor, above 0. The first key that matches counts."""
 
 
 @dataclass
 class ScheduleConfig:
-    """How the learning rate moves."""
+    """How the learning rate moves, counted in optimizer steps."""
 
     name: str = "cosine"
-    """cosine, linear or constant, each after a linear warm-up."""
+    """cosine, cosine_restarts (arXiv:1608.03983), linear, polynomial, inverse_sqrt (arXiv:1706.03762),
+    constant, or wsd (warm-up, stable, decay; arXiv:2404.06395); each after a linear warm-up."""
     warmup: float = 0.05
     """Share of all steps (below 1) or number of steps (1 or more) spent warming up; 0 or more."""
     floor: float = 0.0
-    """Final learning rate as a share of the peak; 0 to 1."""
+    """What decays approach, as a share of the peak; 0 to 1."""
+    cycles: int = 3
+    """Cosines of cosine_restarts, all of one length; 1 or more."""
+    power: float = 2.0
+    """Exponent of polynomial; above 0. 1 is linear."""
+    decay_share: float = 0.2
+    """Share of all steps in which wsd decays; above 0, at most 1."""
+    decay_shape: str = "linear"
+    """How wsd decays: linear, cosine, or sqrt (1 - sqrt, arXiv:2405.18392, section 3)."""
 
 
 @dataclass
@@ -161,7 +201,8 @@ class TrainConfig:
         """Fills in the learning rate where it is null."""
         if self.optim.lr is None:
             base = EMBEDDED_LR if self.model.path is None else DEFAULT_LR
-            self.optim.lr = base * (FAST_FACTOR if self.lora.method in FAST_METHODS else 1)
+            method = FAST_FACTOR if self.lora.method in FAST_METHODS else 1
+            self.optim.lr = min(HIGHEST_LR, base * method * LR_FACTORS.get(self.optim.name, 1))
 
 
 @dataclass

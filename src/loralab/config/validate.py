@@ -9,6 +9,7 @@ from typing import Any
 from loralab.config.data_rules import FORMATS, data_faults
 from loralab.config.lora_rules import lora_faults
 from loralab.config.method_rules import method_faults
+from loralab.config.optim_rules import OPTIM_FIELDS, SCHEDULES, optim_faults
 from loralab.config.quant_rules import quant_faults
 from loralab.config.schema import EvaluateConfig, TrainConfig, TrainerConfig
 from loralab.errors import ConfigError, did_you_mean
@@ -31,10 +32,11 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "data.split.method": ("random", "stratified", "grouped", "temporal", "hash"),
     "data.over_length": ("drop", "raise", "cut_response", "cut_oldest", "cut_prompt", "window"),
     "trainer.accelerator": ("auto", "cpu", "gpu"),
-    "trainer.precision": ("auto", "bf16", "fp32"),
+    "trainer.precision": ("auto", "bf16", "fp16", "fp32"),
     "objective.name": ("sft",),
-    "optim.name": ("adamw",),
-    "schedule.name": ("cosine", "linear", "constant"),
+    "optim.name": tuple(OPTIM_FIELDS),
+    "schedule.name": SCHEDULES,
+    "schedule.decay_shape": ("linear", "cosine", "sqrt"),
     "logger.name": ("local", "wandb"),
     "logger.mode": ("online", "offline"),
 }
@@ -94,6 +96,10 @@ RULES: dict[str, Rule] = {
     "trainer.grad_clip": ABOVE_ZERO,
     "trainer.val_every": ABOVE_ZERO,
     "trainer.threads": at_least(1),
+    "trainer.gradient_checkpointing": Rule(
+        lambda value: type(value) is bool or (type(value) is int and value >= 1), "true, false, or 1 or more"
+    ),
+    "trainer.neftune_alpha": Rule(lambda value: 0 <= value < math.inf, "0 or more"),
     "optim.lr": Rule(lambda value: 0 < value <= 1, "above 0, at most 1"),
     "optim.betas": Rule(
         lambda betas: len(betas) == 2 and all(0 <= b < 1 for b in betas),  # noqa: PLR2004
@@ -101,8 +107,13 @@ RULES: dict[str, Rule] = {
     ),
     "optim.eps": ABOVE_ZERO,
     "optim.weight_decay": SHARE,
+    "optim.momentum": Rule(lambda value: 0 <= value < 1, "0 to below 1"),
+    "optim.lora_plus_ratio": Rule(lambda value: 1 <= value < math.inf, "1 or more"),
     "schedule.warmup": Rule(lambda value: 0 <= value < math.inf, "0 or more"),
     "schedule.floor": SHARE,
+    "schedule.cycles": at_least(1),
+    "schedule.power": ABOVE_ZERO,
+    "schedule.decay_share": POSITIVE_SHARE,
     "callbacks.log_every": at_least(1),
     "callbacks.checkpoint_every": at_least(1),
     "eval.max_examples": at_least(1),
@@ -192,6 +203,7 @@ def _cross_group(config: TrainConfig) -> Iterator[str]:
     yield from quant_faults(config)
     yield from lora_faults(config)
     yield from method_faults(config)
+    yield from optim_faults(config)
     yield from data_faults(config.data)
 
 

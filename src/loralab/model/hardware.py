@@ -54,7 +54,7 @@ def multiplies_bf16(device: torch.device) -> bool:
 
 
 def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Picks the compute dtype for `trainer.precision`: bf16, fp32 or auto."""
+    """Picks the compute dtype for `trainer.precision`: bf16, fp16, fp32 or auto."""
     return choose_dtype(precision, device.type, multiplies_bf16(device)).dtype
 
 
@@ -71,12 +71,12 @@ def choose_dtype(precision: str, device_type: str, native_bf16: bool) -> DtypeCh
         if native_bf16:
             return DtypeChoice(torch.bfloat16, f"this {where} multiplies it natively")
         if device_type == "cuda":
-            older = "this GPU is older than bfloat16; fp16 would need loss scaling"
+            older = "this GPU is older than bfloat16; trainer.precision=fp16 is faster"
             return DtypeChoice(torch.float32, older)
         return DtypeChoice(torch.float32, "this CPU has neither AVX512-BF16 nor AMX")
-    slow = precision == "bf16" and not native_bf16
+    slow = not native_bf16 if precision == "bf16" else precision == "fp16" and device_type == "cpu"
     reason = f"trainer.precision={precision}" + (f", which this {where} emulates slowly" if slow else "")
-    dtypes = {"bf16": torch.bfloat16, "fp32": torch.float32}
+    dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
     return DtypeChoice(dtypes[precision], reason)
 
 

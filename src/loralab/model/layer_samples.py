@@ -23,6 +23,7 @@ def layer_kinds(model: PreTrainedModel, layers: nn.ModuleList) -> list[tuple[Any
     return [
         (
             types[number],
+            getattr(layer, "gradient_checkpointing", False),
             *(
                 (name, *parameter.shape, parameter.requires_grad)
                 for name, parameter in layer.named_parameters()

@@ -27,6 +27,7 @@ from loralab.losses.sft import token_nll
 from loralab.model.adapters.context import AdapterContext
 from loralab.model.adapters.prompts import cache_shape
 from loralab.model.attention import enable_document_attention
+from loralab.model.checkpointing import recompute_layers
 from loralab.model.head import hidden_states, projection
 from loralab.model.layer_samples import (
     decoder_layers,
@@ -54,7 +55,7 @@ from loralab.model.memory_request import (
 from loralab.model.shadow import HIDDEN, fill_with_fakes, gpu_kernels, quantize_shadow, stored_bytes
 from loralab.model.tracing import StorageLog, peaks
 from loralab.optim.master import MasterWeights
-from loralab.optim.state_size import FLOAT32_BYTES, OPTIMIZER_BYTES
+from loralab.optim.state_size import FLOAT32_BYTES, OPTIMIZER_BYTES, state_bytes
 
 GAP_SHARE = 0.4
 """What the C library's allocator holds on a CPU beside the tensors that a step makes, as a share of them;
@@ -134,8 +135,7 @@ def build_shadow(model: PreTrainedModel, request: MemoryRequest) -> PeftModel:
         # The same kernel, through PyTorch, which needs no further package.
         shadow.set_attn_implementation("sdpa")
     quantize_shadow(shadow, request.quant, request.dtype)
-    if request.checkpointing:
-        shadow.activation_checkpointing_enable()
+    recompute_layers(shadow, request.checkpointing)
     if request.documents is not None:
         enable_document_attention(shadow)
     # Other beginnings have values to work with, and tokens a tokenizer; these take the same memory.
@@ -161,14 +161,14 @@ def static_parts(model: PeftModel, request: MemoryRequest) -> dict[str, int]:
         parameter for parameter in model.parameters()
         if not parameter.requires_grad and id(parameter) not in packed
     ]  # fmt: skip
-    trained = trainable(model).values()
+    trained = trainable(model)
     master_and_copy = FLOAT32_BYTES + request.dtype.itemsize
     buffers = sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
     return {
         QUANTIZED: sum(stored_bytes(layer) for layer in layers),
         UNQUANTIZED: sum(parameter.numel() for parameter in frozen) * request.dtype.itemsize + buffers,
-        ADAPTERS: sum(parameter.numel() for parameter in trained) * master_and_copy,
-        OPTIMIZER: sum(OPTIMIZER_BYTES[request.optimizer](parameter.shape) for parameter in trained),
+        ADAPTERS: sum(parameter.numel() for parameter in trained.values()) * master_and_copy,
+        OPTIMIZER: sum(state_bytes(request.optimizer, name, each.shape) for name, each in trained.items()),
     }
 
 

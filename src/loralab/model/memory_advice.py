@@ -195,7 +195,7 @@ def _smaller_micro_batches(change: _Change) -> Iterator[_Change]:
 
 
 def _checkpointing(change: _Change) -> Iterator[_Change]:
-    if change.remedies.checkpointing and not change.request.checkpointing:
+    if change.remedies.checkpointing and int(change.request.checkpointing) != 1:
         yield change.to(
             replace(change.request, checkpointing=True),
             {"trainer.gradient_checkpointing": "true"},

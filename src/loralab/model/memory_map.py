@@ -125,7 +125,7 @@ class MemoryMap:
         trace = self.at(request.lora.r, request.rows, request.checkpointing)
         return trace.estimate(request.accumulation > 1)
 
-    def at(self, rank: int, rows: int, checkpointing: bool) -> Trace:
+    def at(self, rank: int, rows: int, checkpointing: bool | int) -> Trace:
         """Returns the bytes of a size: traced at the corners of the map, else on the lines between them."""
 
         def by_rows(rank: int) -> Trace:
@@ -133,7 +133,7 @@ class MemoryMap:
 
         return _on_line(self._rank_nodes, rank, by_rows)
 
-    def largest_rows(self, limit_bytes: float, rank: int, checkpointing: bool) -> int:
+    def largest_rows(self, limit_bytes: float, rank: int, checkpointing: bool | int) -> int:
         """Finds the most rows of a micro-batch that stay within a limit; 0 where not even one does.
 
         Micro-batches smaller than the run's step make it accumulate gradients.
@@ -151,7 +151,7 @@ class MemoryMap:
             low, high = (middle, high) if fits(middle) else (low, middle)
         return low
 
-    def _corner(self, rank: int, rows: int, checkpointing: bool) -> Trace:
+    def _corner(self, rank: int, rows: int, checkpointing: bool | int) -> Trace:
         own = self.request
         resized_request = resized(own, rows, own.width)
         # AdaLoRA's first rank follows the rank where it is not the run's own.

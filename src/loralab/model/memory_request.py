@@ -28,8 +28,8 @@ class MemoryRequest:
     """Tokens of a row, padding included."""
     num_supervised: int
     """Positions of that micro-batch whose logits are computed."""
-    checkpointing: bool
-    """Whether activations are recomputed in the backward pass."""
+    checkpointing: bool | int
+    """Whether activations are recomputed in the backward pass; n: in every n-th decoder layer."""
     optimizer: str = "adamw"
     """A name in `OPTIMIZER_BYTES`."""
     documents: tuple[int, ...] | None = None

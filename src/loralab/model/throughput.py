@@ -34,16 +34,17 @@ def forward_flops(size: ModelSize, tokens: float, width: float, supervised: floa
 
 
 def training_flops(
-    size: ModelSize, tokens: float, width: float, supervised: float, checkpointing: bool = False
+    size: ModelSize, tokens: float, width: float, supervised: float, checkpointing: bool | int = False
 ) -> float:
     """Returns the operations of a forward and a backward pass that train an adapter alone.
 
     The backward pass of a frozen layer needs the gradient of its input but not of its weight, so it costs as
     much as the forward pass; attention has no weights and costs twice as much. The adapter's share is small
-    and left out. Gradient checkpointing repeats the forward pass of the layers.
+    and left out. Gradient checkpointing repeats the forward pass of the layers, or of
+    every n-th.
     """
     linear, attention, head = _forward_parts(size, tokens, width, supervised)
-    repeated = linear + attention if checkpointing else 0.0
+    repeated = (linear + attention) / int(checkpointing) if checkpointing else 0.0
     return 2 * linear + 3 * attention + 2 * head + repeated
 
 

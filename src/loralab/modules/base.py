@@ -19,11 +19,13 @@ from loralab.model.adapters.offsets import load_offsets, offsets
 from loralab.model.adapters.registry import step_hooks
 from loralab.model.lora import cast_adapter, trainable
 from loralab.optim.build import build_optimizer
+from loralab.optim.groups import set_learning_rate
 from loralab.optim.master import MasterWeights
+from loralab.optim.scaling import LossScaler
 from loralab.optim.schedules import lr_factor
 
-OFFSETS = "offsets"
-"""Key of the first values of PiSSA, OLoRA and CorDA in the method's state."""
+OFFSETS, SCALER = "offsets", "scaler"
+"""Keys of the first values of PiSSA, OLoRA and CorDA, and of the loss scaling, in the method's state."""
 
 
 class AdapterModule(pl.LightningModule):
@@ -63,6 +65,7 @@ class AdapterModule(pl.LightningModule):
         self.masters = MasterWeights(trainable(model), dtype)
         # What the adapter holds besides them, such as fixed random projections.
         cast_adapter(model, dtype)
+        self.scaler = LossScaler(dtype)
         self.step_hooks = step_hooks(model, self.masters.masters)
         self.finished_steps = 0
         self.val_loss = float("nan")
@@ -78,36 +81,41 @@ class AdapterModule(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Builds the optimizer over the float32 masters."""
-        return build_optimizer(self.masters.parameters(), self.config.optim, self.peak_lr)
+        optimizer = build_optimizer(self.masters.masters, self.config.optim, self.peak_lr)
+        self.masters.follow(optimizer)
+        return optimizer
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> dict[str, Any]:
         """Takes one optimizer step and returns its metrics, still on the device."""
         optimizer = cast(LightningOptimizer, self.optimizers())
         lr = self.peak_lr * lr_factor(batch.step, self.plan.total_steps, self.config.schedule)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
+        set_learning_rate(optimizer.param_groups, lr)
         loss = torch.zeros((), device=self.device)
         for micro_batch in batch.micro_batches:
             parts = self.item_losses(micro_batch)
             micro_loss = parts.weighted().sum() / batch.loss_weight
-            self.manual_backward(micro_loss)
+            self.manual_backward(self.scaler.scale(micro_loss))
             loss += micro_loss.detach()
             self._train_means.update(parts)
+        is_finite = self.scaler.unscale(self.masters.parameters())
         self.step_hooks.after_backward()
         max_norm = self.config.trainer.grad_clip or float("inf")
         grad_norm = torch.nn.utils.clip_grad_norm_(self.masters.parameters(), max_norm)
-        optimizer.step()
+        if is_finite:
+            optimizer.step()
         self.step_hooks.after_optimizer_step(batch.step + 1)
         optimizer.zero_grad()
         self.masters.publish()
         self.finished_steps = batch.step + 1
         return {
-            TRAIN_LOSS: loss, TRAIN_GRAD_NORM: grad_norm, TRAIN_LR: lr, **self._train_loss_by_source()
+            TRAIN_LOSS: loss, TRAIN_GRAD_NORM: grad_norm, TRAIN_LR: lr,
+            **self.scaler.figures(), **self._train_loss_by_source(),
         }  # fmt: skip
 
     def method_state(self) -> dict[str, Any]:
         """Returns what the adapter's method needs besides weights to go on where it was."""
-        return {**self.step_hooks.state_dict(), OFFSETS: offsets(self.model)}
+        state = {OFFSETS: offsets(self.model), SCALER: self.scaler.state_dict()}
+        return {**self.step_hooks.state_dict(), **state}
 
     def load_method_state(self, state: Mapping[str, Any]) -> None:
         """Takes the method's state back.
@@ -116,7 +124,16 @@ class AdapterModule(pl.LightningModule):
             ModelError: It is that of another adapter.
         """
         load_offsets(self.model, state.get(OFFSETS, {}))
+        self.scaler.load_state_dict(state.get(SCALER, {}))
         self.step_hooks.load_state_dict(state)
+
+    def on_validation_start(self) -> None:
+        """Puts the average into the model where the optimizer keeps one: that is validated and saved."""
+        self.masters.publish_average()
+
+    def on_validation_end(self) -> None:
+        """Goes on where training was; callbacks have run by now."""
+        self.masters.publish()
 
     def validation_step(self, batch: MicroBatch, batch_idx: int) -> None:
         """Adds a batch to the validation loss."""

@@ -7,6 +7,7 @@ from loralab.losses.parts import LossParts
 from loralab.losses.sft import supervised_positions, token_nll
 from loralab.model.head import hidden_states, projection
 from loralab.model.lora import causal_lm
+from loralab.model.noise import noisy_embeddings
 from loralab.modules.base import AdapterModule
 
 
@@ -26,5 +27,7 @@ class SFTModule(AdapterModule):
     """Cross entropy on the supervised tokens."""
 
     def item_losses(self, batch: MicroBatch) -> LossParts:
-        """Returns the cross entropy of each supervised token."""
-        return token_losses(self.model, batch)
+        """Returns the cross entropy of each supervised token; in training with the noise of NEFTune."""
+        alpha = self.config.trainer.neftune_alpha if self.training else 0.0
+        with noisy_embeddings(causal_lm(self.model), batch, alpha):
+            return token_losses(self.model, batch)

@@ -71,7 +71,7 @@ def _refusal(planner: MemoryPlan, width: int, needed: float) -> str:
     """Says that one row does not fit, and what there is to change."""
     config, remedies = planner.config, planner.remedies
     ways = ["a smaller data.max_length"]
-    if remedies.checkpointing and not config.trainer.gradient_checkpointing:
+    if remedies.checkpointing and int(config.trainer.gradient_checkpointing) != 1:
         ways.insert(0, "trainer.gradient_checkpointing=true")
     if remedies.four_bits and planner.quant.name in ("none", "int8"):
         ways.append("quant=nf4")

@@ -23,6 +23,7 @@ from loralab.model.memory import estimate_memory
 from loralab.model.memory_advice import Remedies, allowed_remedies, check_memory
 from loralab.model.memory_request import MemoryEstimate, MemoryRequest
 from loralab.model.prequantized import Prequantized, prequantized
+from loralab.optim.state_size import kind_of_state
 from loralab.runs.memory import GIB, available_memory, rss_gib
 
 PROCESS = "libraries and data (measured)"
@@ -133,7 +134,7 @@ class MemoryPlan:
             width=batch.width,
             num_supervised=max(1, batch.num_supervised),
             checkpointing=config.trainer.gradient_checkpointing,
-            optimizer=config.optim.name,
+            optimizer=kind_of_state(config.optim),
             documents=batch.documents,
             accumulation=-(-rows_per_step(config, layout) // rows_at_once),
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from loralab.config.model import LoraConfig
+from loralab.config.model import LoraConfig, QuantConfig
 from loralab.config.schema import TrainConfig
 from loralab.data.collate import pad_examples
 from loralab.data.cutting import MicroBatchSize
@@ -18,9 +18,12 @@ from loralab.model.adapters.context import AdapterContext
 from loralab.model.adapters.patterns import layer_sides
 from loralab.model.adapters.registry import METHODS
 from loralab.model.location import model_location
+from loralab.model.lora import trainable
+from loralab.model.memory import build_shadow
 from loralab.model.memory_request import MemoryEstimate, MemoryRequest
 from loralab.model.proposal import AdaptedLayers, Proposal, propose_rank, scaled_alpha
 from loralab.model.tokenizer import added_token_ids
+from loralab.optim.groups import check_lr_pattern
 from loralab.runs.memory import GIB
 from loralab.training.batch_size import HEADROOM, estimate_size
 from loralab.training.memory_plan import AUTO, MemoryPlan, rows_per_step
@@ -77,6 +80,10 @@ def plan_training(config: TrainConfig, setup: Setup) -> TrainingPlan:
     else:
         size = MicroBatchSize(rows=1 if layout.is_grouped else int(config.trainer.batch_size))
     request = memory.request(size, layout)
+    if config.optim.lr_pattern:
+        # What trains is known once an adapter is there; one without values takes no weights to be made.
+        shadow = build_shadow(memory.model, dataclasses.replace(request, quant=QuantConfig(name="none")))
+        check_lr_pattern(config.optim, trainable(shadow))
     estimate = memory.estimate(request)
     notes.append(_describe_memory(memory, size, estimate))
     return TrainingPlan(config, layout, steps, size, memory, request, estimate, notes)

@@ -16,6 +16,7 @@ from loralab.data.cutting import MicroBatchSize
 from loralab.data.datamodule import DataModule
 from loralab.model.adapters.origin import base_facts, check_same_base
 from loralab.model.attention import enable_document_attention
+from loralab.model.checkpointing import recompute_layers
 from loralab.model.load import load_base
 from loralab.model.lora import attach_adapter
 from loralab.model.quant_report import storage_table
@@ -110,8 +111,7 @@ def load_adapted(run: RunFolder, plan: TrainingPlan, setup: Setup, meter: Memory
     else:
         write_json(run.manifest_path, {**manifest, BASE: base_facts(base)})
         write_json(run.path / "quantization.json", {"layers": storage_table(base)})
-    if config.trainer.gradient_checkpointing:
-        base.activation_checkpointing_enable()
+    recompute_layers(base, config.trainer.gradient_checkpointing)
     if plan.layout.is_packed:
         enable_document_attention(base)
     return attach_adapter(base, config.lora, config.seed, adapter_context(config, setup, plan.steps))

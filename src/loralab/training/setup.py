@@ -17,6 +17,7 @@ from loralab.model.prequantized import trainable_prequantized
 from loralab.model.quantize import check_skip_modules
 from loralab.model.targets import Targets
 from loralab.model.tokenizer import check_vocabulary, load_tokenizer
+from loralab.optim.build import check_optimizer
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def prepare(config: TrainConfig) -> Setup:
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
     device = resolve_device(config.trainer.accelerator)
+    check_optimizer(config.optim.name, device)
     dtype = resolve_dtype(config.trainer.precision, device)
     model_config = load_config(config.model)
     check_length(model_config, config.data.max_length, num_virtual_tokens(config.lora))

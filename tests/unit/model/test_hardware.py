@@ -30,8 +30,14 @@ def test_a_slow_choice_is_kept_and_said() -> None:
     assert choose_dtype("fp32", "cpu", native_bf16=True).reason == "trainer.precision=fp32"
 
 
+@pytest.mark.parametrize(("device_type", "said"), [("cuda", ""), ("cpu", ", which this CPU emulates slowly")])
+def test_fp16_is_slow_on_a_cpu_alone(device_type: str, said: str) -> None:
+    choice = choose_dtype("fp16", device_type, native_bf16=False)
+    assert (choice.dtype, choice.reason) == (torch.float16, f"trainer.precision=fp16{said}")
+
+
 def test_an_old_gpu_says_why_it_computes_in_32_bits() -> None:
-    reason = "this GPU is older than bfloat16; fp16 would need loss scaling"
+    reason = "this GPU is older than bfloat16; trainer.precision=fp16 is faster"
     assert choose_dtype("auto", "cuda", native_bf16=False).reason == reason
 
 

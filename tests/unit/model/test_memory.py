@@ -9,6 +9,7 @@ from loralab.config.model import LoraConfig, ModelConfig, QuantConfig
 from loralab.data.collate import MicroBatch
 from loralab.errors import ConfigError
 from loralab.model import memory
+from loralab.model.checkpointing import recompute_layers
 from loralab.model.layer_samples import LayerSample
 from loralab.model.load import skeleton
 from loralab.model.lora import attach_adapter, trainable
@@ -85,12 +86,11 @@ def test_an_adapter_takes_a_narrow_copy_a_master_and_two_moments(tiny):
     assert estimate_memory(tiny, REQUEST, "cpu").num_trainable == num_adapter
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("checkpointing", [False, True, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_the_estimate_is_what_a_real_step_takes(tiny, dtype, checkpointing):
     real = LlamaForCausalLM(TINY).to(dtype)
-    if checkpointing:
-        real.activation_checkpointing_enable()
+    recompute_layers(real, checkpointing)
     model = attach_adapter(real, REQUEST.lora, seed=0).train()
     masters = MasterWeights(trainable(model), dtype)
     ids = torch.randint(0, 100, (2, 32))
@@ -122,6 +122,19 @@ def test_checkpointing_keeps_fewer_activations(tiny, quant):
     assert parts_of(tiny, quant=QuantConfig(quant), checkpointing=True)["activations"] < kept / 2
 
 
+def test_every_second_layer_keeps_about_half(tiny):
+    model = skeleton(ModelConfig(), LlamaConfig(**{**TINY.to_dict(), "num_hidden_layers": 8}))
+    none, some, full = (parts_of(model, checkpointing=every)["activations"] for every in (False, 2, True))
+    # A layer more or less is whole at the peak.
+    assert some == pytest.approx((none + full) / 2, abs=(none - full) / 8)
+
+
+def test_muon_counts_what_it_leaves_to_adamw(tiny):
+    lora = LoraConfig(r=4, modules_to_save=["lm_head"])
+    low_rank, head = parts_of(tiny, optimizer="muon")["optimizer"], 100 * 64
+    assert parts_of(tiny, optimizer="muon", lora=lora)["optimizer"] == low_rank + 8 * head
+
+
 def test_eager_attention_keeps_its_scores(tiny):
     eager = copy.deepcopy(tiny)
     eager.set_attn_implementation("eager")
@@ -150,7 +163,7 @@ def test_logits_grow_with_the_chunk_and_no_further():
     assert chunked[1] - chunked[0] < 512 * 4000 * 4
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("checkpointing", [False, True, 2])
 @pytest.mark.parametrize(
     "config",
     [

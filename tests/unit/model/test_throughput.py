@@ -29,6 +29,7 @@ def test_training_needs_no_gradient_of_frozen_weights():
 
 def test_checkpointing_repeats_the_layers():
     assert training_flops(TOY, 10, 5, 3, True) == 3 * LINEAR + 4 * ATTENTION + 2 * HEAD
+    assert training_flops(TOY, 10, 5, 3, 4) == 2.25 * LINEAR + 3.25 * ATTENTION + 2 * HEAD
 
 
 def test_the_rate_is_that_of_the_largest_product_tried():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ from loralab.data.cutting import MicroBatchSize
 from loralab.data.masking import Example
 from loralab.data.plan import StepPlan
 from loralab.data.prepare import prepare_data
-from loralab.metrics import TRAIN_GRAD_NORM, TRAIN_LOSS
+from loralab.errors import ConfigError
+from loralab.metrics import TRAIN_GRAD_NORM, TRAIN_LOSS, TRAIN_LR
 from loralab.model.attention import enable_document_attention
+from loralab.model.checkpointing import recompute_layers
 from loralab.model.load import load_base
 from loralab.model.lora import attach_adapter, causal_lm, trainable
 from loralab.modules.sft import SFTModule
@@ -54,8 +57,7 @@ def build(
         schedule=ScheduleConfig(name="constant", warmup=0),
     )
     base = load_base(ModelConfig(path=str(tiny_model_dir)), QuantConfig(name=quant), CPU, dtype)
-    if config.trainer.gradient_checkpointing:
-        base.activation_checkpointing_enable()
+    recompute_layers(base, config.trainer.gradient_checkpointing)
     model = attach_adapter(base, LoraConfig(r=4), seed=0)
     for parameter in trainable(model).values():
         torch.nn.init.normal_(parameter, std=0.05)
@@ -97,15 +99,67 @@ def test_accumulated_micro_batches_give_the_update_of_one_batch(
     whole, parts = build(tiny_model_dir), build(tiny_model_dir)
     expected = run_step(whole, examples[:8], micro_batch_size=8)
     found = run_step(parts, examples[:8], micro_batch_size)
-    assert float(found[TRAIN_LOSS]) == pytest.approx(float(expected[TRAIN_LOSS]), abs=1e-5)
-    assert float(found[TRAIN_GRAD_NORM]) == pytest.approx(float(expected[TRAIN_GRAD_NORM]), abs=1e-5)
+    assert_same_step(parts, whole, found, expected)
 
 
-def test_gradient_checkpointing_changes_nothing(tiny_model_dir: Path, examples: list[Example]) -> None:
-    plain = run_step(build(tiny_model_dir), examples[:8], 8)
-    recomputed = run_step(build(tiny_model_dir, gradient_checkpointing=True), examples[:8], 8)
+def assert_same_step(first: SFTModule, second: SFTModule, *results: dict[str, float]) -> None:
+    """Losses, norms and every gradient agree: AdamW's first moment is a tenth of the gradient."""
     for name in (TRAIN_LOSS, TRAIN_GRAD_NORM):
-        assert float(recomputed[name]) == pytest.approx(float(plain[name]), abs=1e-5)
+        assert float(results[0][name]) == pytest.approx(float(results[1][name]), abs=1e-5)
+    moments = [module.optimizers().state_dict()["state"] for module in (first, second)]
+    for name in moments[0]:
+        found, expected = (each[name]["exp_avg"] for each in moments)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("every", "recomputed_layers"), [(True, [0, 1]), (1, [0, 1]), (2, [0]), (5, [0])])
+def test_gradient_checkpointing_changes_nothing(
+    tiny_model_dir: Path, examples: list[Example], every: bool | int, recomputed_layers: list[int]
+) -> None:
+    plain, recomputing = build(tiny_model_dir), build(tiny_model_dir, gradient_checkpointing=every)
+    runs = Counter[int]()
+    for number, layer in enumerate(causal_lm(recomputing.model).model.layers):
+        layer.mlp.register_forward_pre_hook(lambda *_, number=number: runs.update([number]))
+    found, expected = (run_step(module, examples[:8], 8) for module in (recomputing, plain))
+    assert [number for number in (0, 1) if runs[number] == 2] == recomputed_layers
+    assert runs.total() == 2 + len(recomputed_layers)
+    assert_same_step(recomputing, plain, found, expected)
+
+
+def test_a_model_that_cannot_recompute_says_so(tiny_model_dir: Path) -> None:
+    base = load_base(ModelConfig(path=str(tiny_model_dir)), QuantConfig(name="none"), CPU, torch.float32)
+    base.supports_gradient_checkpointing = False
+    with pytest.raises(ConfigError, match=r"gradient_checkpointing=2 is not possible with LlamaFor.*false"):
+        recompute_layers(base, 2)
+    recompute_layers(base, False)
+
+
+def test_masked_tokens_after_the_last_supervised_one_change_nothing(
+    tiny_model_dir: Path, examples: list[Example]
+) -> None:
+    plain, masked = build(tiny_model_dir), build(tiny_model_dir)
+    longer = [
+        dataclasses.replace(
+            example,
+            input_ids=[*example.input_ids, *range(5, 5 + place)],
+            labels=[*example.labels, *[-100] * place],
+        )
+        for place, example in enumerate(examples[:8])
+    ]
+    assert_same_step(masked, plain, run_step(masked, longer, 4), run_step(plain, examples[:8], 4))
+
+
+def test_rates_move_with_optimizer_steps_however_a_step_is_cut(
+    tiny_model_dir: Path, examples: list[Example]
+) -> None:
+    for micro_batch_size in (8, 1):
+        module = build(tiny_model_dir)
+        module.config.schedule = ScheduleConfig(name="linear", warmup=2)
+        size = MicroBatchSize(rows=micro_batch_size)
+        batches = [collate_step(examples[:8], step, size, 0) for step in range(4)]
+        rates = [module.training_step(batch, 0) for batch in batches]
+        # 10 steps in all: 2 of warm-up, 8 of decay.
+        assert [each[TRAIN_LR] / LR for each in rates] == pytest.approx([0.5, 1.0, 1.0, 0.875])
 
 
 def test_tokens_that_are_not_supervised_change_nothing_that_comes_before(
@@ -205,14 +259,7 @@ def test_packed_rows_give_the_loss_and_gradients_of_single_rows(
     chosen = examples[:7]
     rows = [pack_examples([chosen[:4]], 256, 0), pack_examples([chosen[4:]], 256, 0)]
     found = packed.training_step(make_step(rows, chosen, 0), 0)
-    expected = run_step(plain, chosen, micro_batch_size=2)
-    assert float(found[TRAIN_LOSS]) == pytest.approx(float(expected[TRAIN_LOSS]), abs=1e-5)
-    assert float(found[TRAIN_GRAD_NORM]) == pytest.approx(float(expected[TRAIN_GRAD_NORM]), abs=1e-5)
-    moments = [module.optimizers().state_dict()["state"] for module in (plain, packed)]
-    for name in moments[0]:
-        torch.testing.assert_close(
-            moments[0][name]["exp_avg"], moments[1][name]["exp_avg"], rtol=1e-5, atol=1e-5
-        )
+    assert_same_step(packed, plain, found, run_step(plain, chosen, micro_batch_size=2))
 
 
 def test_packing_without_isolation_would_change_the_loss(

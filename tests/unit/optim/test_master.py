@@ -40,8 +40,8 @@ def test_state_comes_back_and_is_published() -> None:
 
 def test_adamw_first_step_by_hand() -> None:
     # Step 1 of AdamW: w <- w (1 - lr wd) - lr g / (|g| + eps); with w=1, g=0.5, lr=0.1, wd=0.5: 0.95 - 0.1
-    weight = torch.nn.Parameter(torch.ones(1))
-    optimizer = build_optimizer([weight], OptimConfig(weight_decay=0.5), lr=0.1)
-    weight.grad = torch.tensor([0.5])
+    weight = torch.nn.Parameter(torch.ones(2, 2))
+    optimizer = build_optimizer({"w": weight}, OptimConfig(weight_decay=0.5), lr=0.1)
+    weight.grad = torch.full((2, 2), 0.5)
     optimizer.step()
-    assert weight.item() == pytest.approx(0.85, abs=1e-6)
+    assert weight.flatten().tolist() == pytest.approx([0.85] * 4, abs=1e-6)
