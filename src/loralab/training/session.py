@@ -83,20 +83,8 @@ def assemble(
     seed_generators(config.seed)
     meter = MemoryMeter(setup.device)
     meter.mark("baseline")
-    model = load_adapted(run, plan, setup, meter)
-    module = MODULES[config.objective.name](
-        model, plan.steps, config, setup.dtype, data.source_names, max(1, len(data.shares))
-    )
-    meter.mark("adapted")
-    estimated = plan.size
-    plan = with_size(plan, settle_size(run, plan, module, meter))
-    if plan.size != estimated:
-        console.print(f"trainer.batch_size=auto: a trial took more. {plan.notes[-1]}", soft_wrap=True)
-    elif config.trainer.batch_size == AUTO and not meter.can_reset:
-        console.print(
-            "trainer.batch_size=auto: no peak can be started anew here, so the estimate stands untried",
-            soft_wrap=True,
-        )
+    module = build_module(run, plan, setup, meter)
+    plan = settled(run, plan, module, meter, console)
     datamodule = DataModule(data, plan.steps, plan.layout, plan.size, setup.tokenizer.pad_token_id)
     recorder = Recorder(config.callbacks.log_every, meter)
     checkpoints = Checkpoints(run, config.callbacks, recorder, console)
@@ -121,6 +109,33 @@ def assemble(
     )  # fmt: skip
     restore.restore_callbacks(trainer.callbacks)  # type: ignore[attr-defined]
     return Session(run, plan, setup, module, datamodule, trainer, recorder, checkpoints, meter, console)
+
+
+def build_module(run: RunFolder, plan: TrainingPlan, setup: Setup, meter: MemoryMeter) -> AdapterModule:
+    """Loads the model with its adapter and puts the objective around it."""
+    config, data = plan.config, setup.data
+    model = load_adapted(run, plan, setup, meter)
+    module = MODULES[config.objective.name](
+        model, plan.steps, config, setup.dtype, data.source_names, max(1, len(data.shares))
+    )
+    meter.mark("adapted")
+    return module
+
+
+def settled(
+    run: RunFolder, plan: TrainingPlan, module: AdapterModule, meter: MemoryMeter, console: Console
+) -> TrainingPlan:
+    """Returns the plan with the size of micro-batches that a real step has shown to fit."""
+    estimated = plan.size
+    plan = with_size(plan, settle_size(run, plan, module, meter))
+    if plan.size != estimated:
+        console.print(f"trainer.batch_size=auto: a trial took more. {plan.notes[-1]}", soft_wrap=True)
+    elif plan.config.trainer.batch_size == AUTO and not meter.can_reset:
+        console.print(
+            "trainer.batch_size=auto: no peak can be started anew here, so the estimate stands untried",
+            soft_wrap=True,
+        )
+    return plan
 
 
 def take_up(
