@@ -28,6 +28,7 @@ from loralab.training.fit import train
 from loralab.training.resume import check_same_data, explain_auto, reopen
 
 DROPOUT = "lora.dropout=0.2"
+QUICK = "eval=none"
 Patch = pytest.MonkeyPatch
 
 
@@ -59,7 +60,7 @@ def send(number: int) -> Callable[[Patch], None]:
 def undisturbed(
     compose_tiny: Callable[..., TrainConfig], tmp_path_factory: pytest.TempPathFactory
 ) -> RunFolder:
-    return train(compose_tiny(tmp_path_factory.mktemp("undisturbed"), DROPOUT, "run.name=whole"))
+    return train(compose_tiny(tmp_path_factory.mktemp("undisturbed"), DROPOUT, QUICK, "run.name=whole"))
 
 
 def stop_at(patch: Patch, step: int, action: Callable[[Patch], None]) -> None:
@@ -84,10 +85,31 @@ def assert_same(run: RunFolder, expected: RunFolder) -> None:
 @pytest.mark.parametrize(
     ("step", "action", "error", "status", "kept", "said"),
     [
-        (5, send(signal.SIGTERM), Interrupted, "interrupted", 6, ""),
+        (
+            5,
+            send(signal.SIGTERM),
+            Interrupted,
+            "interrupted",
+            6,
+            "SIGTERM at step 6 of 12: checkpoint saved. Con",
+        ),
         # A validation is due after this step: it is left for later, also where it is the last of the run.
-        (7, send(signal.SIGUSR1), Interrupted, "interrupted", 8, ""),
-        (11, send(signal.SIGINT), Interrupted, "interrupted", 12, ""),
+        (
+            7,
+            send(signal.SIGUSR1),
+            Interrupted,
+            "interrupted",
+            8,
+            "at step 8 of 12: checkpoint saved; its valid",
+        ),
+        (
+            11,
+            send(signal.SIGINT),
+            Interrupted,
+            "interrupted",
+            12,
+            "saved; its validation is repeated. Continue",
+        ),
         (6, crash_in_step, Crash, "failed", 6, "checkpoint of step 6 saved after the error."),
         # Back to the last validation's checkpoint.
         (
@@ -98,7 +120,7 @@ def assert_same(run: RunFolder, expected: RunFolder) -> None:
             4,
             "no checkpoint of this step: the error came while the weights",
         ),
-        (7, fill_disk, StorageError, "failed", 4, "(failed)"),
+        (7, fill_disk, StorageError, "failed", 4, "checkpoints is full: a checkpoint needs"),
     ],
     ids=["between", "validation", "last validation", "crash", "crash in update", "full disk"],
 )
@@ -117,10 +139,10 @@ def test_a_continued_run_equals_one_that_never_stopped(
 ) -> None:
     with monkeypatch.context() as patch:
         stop_at(patch, step, action)
-        with pytest.raises(error):
-            train(compose_tiny(tmp_path, DROPOUT, "run.name=stopped"))
+        with pytest.raises(error) as raised:
+            train(compose_tiny(tmp_path, DROPOUT, QUICK, "run.name=stopped"))
     run = RunFolder(tmp_path / "train" / "stopped")
-    assert said in capfd.readouterr().out
+    assert said in f"{raised.value}\n{capfd.readouterr().out}"
     assert json.loads(run.summary_path.read_text())["status"] == status
     assert json.loads((run.checkpoints_dir / "last" / "progress.json").read_text())["step"] == kept
 
@@ -170,7 +192,7 @@ def test_a_crash_in_a_validation_repeats_that_validation_and_no_step(
     with monkeypatch.context() as patch:
         patch.setattr(SFTModule, "validation_step", validation_step)
         with pytest.raises(Crash):
-            train(compose_tiny(tmp_path, DROPOUT, "run.name=stopped"))
+            train(compose_tiny(tmp_path, DROPOUT, QUICK, "run.name=stopped"))
     run = RunFolder(tmp_path / "train" / "stopped")
     assert saved_steps(run.checkpoints_dir) == [8, 4]
     train(compose_tiny(tmp_path, "resume=stopped"))
@@ -200,7 +222,7 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_taken(
     with monkeypatch.context() as patch:
         stop_at(patch, 10, crash_in_step)
         with pytest.raises(Crash):
-            train(compose_tiny(tmp_path, DROPOUT, "run.name=stopped", "callbacks.keep_last=3"))
+            train(compose_tiny(tmp_path, DROPOUT, QUICK, "run.name=stopped", "callbacks.keep_last=3"))
     run = RunFolder(tmp_path / "train" / "stopped")
     assert saved_steps(run.checkpoints_dir) == [10, 8, 4]
     (run.checkpoints_dir / "step-10" / "trainer_state.pt").write_bytes(b"")
@@ -300,10 +322,12 @@ def test_auto_takes_the_newest_unfinished_run_of_the_same_config(
     compose_tiny: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
     now = compose_tiny(tmp_path, "resume=auto", "seed=1")
+    other = dataclasses.replace(now, seed=3)
     assert reopen(now, []) is None
     assert explain_auto(None, now) == "resume=auto: no unfinished run to go on with; a new one starts"
-    runs = [begun(compose_tiny, tmp_path, name, "seed=1") for name in ("a", "b", "c", "d")]
-    begun(compose_tiny, tmp_path, "e", "seed=2")
+    runs = [create_run(str(tmp_path), "train", name) for name in "abcde"]
+    for run in runs:
+        run.config_path.write_text(to_yaml(dataclasses.replace(now, seed=2 if run is runs[4] else 1)))
     for number, name in enumerate("abcde"):
         os.utime(tmp_path / "train" / name / "config.yaml", (number, number))
     runs[3].summary_path.write_text('{"status": "completed"}')
@@ -312,7 +336,6 @@ def test_auto_takes_the_newest_unfinished_run_of_the_same_config(
     assert resumed is not None
     assert resumed.run.run_id == "b"
     assert explain_auto(resumed, now) == "resume=auto: going on with b"
-    other = compose_tiny(tmp_path, "resume=auto", "seed=3")
     assert reopen(other, []) is None
     assert explain_auto(None, other) == (
         "resume=auto: e is unfinished but differs (seed: 2 in the run, 3 now); a new run starts"
@@ -323,12 +346,14 @@ def test_auto_with_a_name_is_about_that_run_alone(
     compose_tiny: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
     begun(compose_tiny, tmp_path, "a", "seed=1")
-    assert reopen(compose_tiny(tmp_path, "resume=auto", "run.name=b", "seed=1"), []) is None
-    resumed = reopen(compose_tiny(tmp_path, "resume=auto", "run.name=a", "seed=1"), [])
+    absent = compose_tiny(tmp_path, "resume=auto", "run.name=b", "seed=1")
+    assert reopen(absent, []) is None
+    named = dataclasses.replace(absent, run=dataclasses.replace(absent.run, name="a"))
+    resumed = reopen(named, [])
     assert resumed is not None
     assert resumed.run.run_id == "a"
     with pytest.raises(ConfigError, match="seed: 1 in the run, 2 now"):
-        reopen(compose_tiny(tmp_path, "resume=auto", "run.name=a", "seed=2"), [])
+        reopen(dataclasses.replace(named, seed=2), [])
 
 
 def test_file_that_came_into_the_folder_is_refused(tmp_path: Path) -> None:
