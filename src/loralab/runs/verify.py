@@ -109,8 +109,12 @@ def _faults_of_adapter(run: RunFolder) -> Iterator[str]:
     if not step_dir(run.checkpoints_dir, best).is_dir():
         yield f"checkpoints/step-{best}, the best one, is missing"
     elif not checkpoint_faults(step_dir(run.checkpoints_dir, best)):
-        for name in differing_tensors(load_file(step_dir(run.checkpoints_dir, best) / WEIGHTS), saved):
-            yield f"adapter/{path.name}: {name} is not that of checkpoints/step-{best}, the best one"
+        differing = differing_tensors(load_file(step_dir(run.checkpoints_dir, best) / WEIGHTS), saved)
+        if differing:
+            yield (
+                f"adapter/{path.name}: {len(differing)} tensors, such as {differing[0]}, are not those of "
+                f"checkpoints/step-{best}, the best one"
+            )
 
 
 def _faults_of_data(run: RunFolder) -> Iterator[str]:
@@ -121,12 +125,12 @@ def _faults_of_data(run: RunFolder) -> Iterator[str]:
 
 
 def best_step(run: RunFolder) -> int | None:
-    """Returns the step of the best checkpoint as the newest whole one knows it; None where none does."""
-    for step in saved_steps(run.checkpoints_dir):
-        if not checkpoint_faults(step_dir(run.checkpoints_dir, step)):
-            found: int | None = read_progress(run.checkpoints_dir, step)["best"].get("step")
-            return found
-    return None
+    """Returns the step of the best checkpoint; None where the newest one, which knows it, is not whole."""
+    steps = saved_steps(run.checkpoints_dir)
+    if not steps or checkpoint_faults(step_dir(run.checkpoints_dir, steps[0])):
+        return None
+    found: int | None = read_progress(run.checkpoints_dir, steps[0])["best"].get("step")
+    return found
 
 
 def differing_tensors(weights: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> list[str]:
