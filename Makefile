@@ -37,3 +37,4 @@ bench: $(READY)
 	$(VENV)/bin/python benchmarks/preparation.py --data "$(DATA)"
 	$(VENV)/bin/python benchmarks/memory.py
 	$(VENV)/bin/python benchmarks/loading.py
+	$(VENV)/bin/python benchmarks/kills.py

@@ -20,6 +20,10 @@ class ModelError(LoralabError):
     """A model or tokenizer cannot be loaded or does not fit the request."""
 
 
+class StorageError(LoralabError):
+    """A disk is full."""
+
+
 class Interrupted(Exception):
     """A run stopped by a signal; the message says how to continue. Ends a command with exit code 130."""
 

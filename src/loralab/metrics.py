@@ -51,6 +51,11 @@ def of_stage(stage: str, figure: str) -> str:
     return f"memory/{stage}_{figure}"
 
 
+def is_measured(name: str) -> bool:
+    """Says whether a figure is one of time or memory, which no two runs share."""
+    return name == TRAIN_TOKENS_PER_S or name.startswith("memory/")
+
+
 def perplexity(nll: float) -> float:
     """Returns exp(nll), the perplexity of a mean negative log likelihood; infinity where that overflows."""
     try:

@@ -66,7 +66,7 @@ def test_an_interrupt_exits_with_130_and_resume_finishes(
         cwd=repository, capture_output=True, text=True,
     )  # fmt: skip
     assert refused.returncode == 2
-    assert "Leave out: lora.r=4" in refused.stderr
+    assert "lora.r: 8 in the run, 4 now" in refused.stderr
 
 
 def test_help_of_evaluate_answers(repository: Path) -> None:

@@ -73,8 +73,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def test_the_run_folder_is_complete(run: RunFolder) -> None:
-    assert {item.name for item in run.path.iterdir()} == FILES
-    assert {item.name for item in run.checkpoints_dir.iterdir()} == {"last", "best"}
+    assert {item.name for item in run.path.iterdir()} == {*FILES, ".lock"}
+    assert {item.name for item in run.checkpoints_dir.iterdir()} == {"last", "best", "step-12", "step-8"}
     for name in ("adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "chat_template.jinja"):
         assert (run.adapter_dir / name).is_file()
 

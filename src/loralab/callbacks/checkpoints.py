@@ -1,65 +1,206 @@
-"""Saves `last` and `best`."""
+"""Saves checkpoints: when steps or minutes are over, at validations, and when an error ends the run."""
 
 import math
+import time
+from enum import Enum
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
+from rich.console import Console
 
 from loralab.callbacks.recorder import Recorder
-from loralab.errors import ConfigError
+from loralab.config.schema import CallbacksConfig
+from loralab.errors import ConfigError, Interrupted
 from loralab.modules.base import AdapterModule
-from loralab.runs.checkpoint import Checkpoint, random_state, save_checkpoint
-from loralab.runs.folder import RunFolder
+from loralab.runs.checkpoint import Checkpoint, save_checkpoint
+from loralab.runs.folder import RunFolder, resume_command
+from loralab.runs.generators import random_state
+from loralab.runs.metrics_file import settled_bytes
+from loralab.runs.series import BEST, LAST, drop_after, load_newest, point, prune, step_dir
+
+SECONDS_PER_MINUTE = 60
+
+
+class Place(Enum):
+    """Where in the loop a run is."""
+
+    BETWEEN = "between two steps"
+    STEP = "in a step, before the optimizer"
+    UPDATE = "while the weights changed"
+    VALIDATION = "in a validation"
 
 
 class Checkpoints(pl.Callback):
-    """Keeps the state to resume from and the adapter with the lowest validation loss."""
+    """Keeps what to resume from and the adapter with the lowest validation loss.
 
-    def __init__(self, run: RunFolder, every: int | None, recorder: Recorder) -> None:
-        """Saves `last` every so many steps, or at each validation where `every` is None."""
+    It comes after every callback that writes metrics or has a state: a checkpoint holds both as they are.
+    """
+
+    def __init__(self, run: RunFolder, config: CallbacksConfig, recorder: Recorder, console: Console) -> None:
+        """Saves below a run's folder."""
         self.run = run
-        self.every = every
+        self.config = config
         self.recorder = recorder
+        self.console = console
         self.best: dict[str, Any] = {}
+        self.val_step = 0
+        """The step of the last validation that was finished."""
+        self.restored: dict[str, Any] = {}
+        """The state that a run was restored from, until training begins."""
+        self._place = Place.BETWEEN
+        self._begun_step = 0
+        self._generators: dict[str, Any] = {}
+        self._saved: tuple[int, int] | None = None
+        self._saved_at = time.monotonic()
+
+    def validation_due(self, module: AdapterModule) -> bool:
+        """Says whether the validation that belongs after the last step was not finished."""
+        step = module.finished_steps
+        return 0 < step != self.val_step and module.plan.next_validation(step - 1) == step
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: AdapterModule) -> None:  # type: ignore[override]
+        """Starts the clock."""
+        self.restored = {}
+        self._saved_at = time.monotonic()
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: AdapterModule, *args: object) -> None:  # type: ignore[override]
+        """Remembers the generators: a step that fails is repeated with the same draws."""
+        self._generators = random_state(pl_module.device)
+        self._begun_step = pl_module.finished_steps
+        self._place = Place.STEP
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """From here on to the end of the step the state is that of no step."""
+        self._place = Place.UPDATE
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: AdapterModule, *args: object) -> None:  # type: ignore[override]
-        """Saves `last` where a step is due; a validation that is due after the step saves it as well."""
-        step = pl_module.finished_steps
-        validates = pl_module.plan.next_validation(step - 1) == step
-        if self.every is not None and step % self.every == 0 and not validates:
+        """Saves where steps or minutes are over; a validation that is due after the step saves as well."""
+        self._place = Place.BETWEEN
+        if self._is_due(pl_module.finished_steps) and not self.validation_due(pl_module):
             self.recorder.flush(trainer, pl_module)
-            self.save(trainer, pl_module, "last")
+            self.save(trainer, pl_module)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """An error from here on leaves the state whole."""
+        self._place = Place.VALIDATION
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: AdapterModule) -> None:  # type: ignore[override]
-        """Saves `best` where the validation loss is the lowest so far, and `last`.
+        """Saves, and keeps the best where the validation loss is the lowest so far.
 
         Raises:
             ConfigError: The validation loss is not finite; the checkpoints before it stay.
         """
+        self._place = Place.BETWEEN
         if not math.isfinite(pl_module.val_loss):
             raise ConfigError(
                 f"the validation loss is {pl_module.val_loss} after step {pl_module.finished_steps}: training"
                 f" diverged at optim.lr={pl_module.peak_lr}. Use a lower rate, or trainer.precision=fp32."
             )
+        self.val_step = pl_module.finished_steps
         if not self.best or pl_module.val_loss < self.best["val_loss"]:
             self.best = {"val_loss": pl_module.val_loss, "step": pl_module.finished_steps}
-            self.save(trainer, pl_module, "best")
-        self.save(trainer, pl_module, "last")
+        self.save(trainer, pl_module)
 
-    def save(self, trainer: pl.Trainer, module: AdapterModule, name: str) -> None:
-        """Writes one checkpoint folder."""
-        checkpoint = Checkpoint(
-            weights=module.masters.state_dict(),
-            state={
-                "optimizer": trainer.optimizers[0].state_dict(),
-                "random": random_state(module.device),
-                "method": module.method_state(),
-            },
-            progress={
-                "step": module.finished_steps,
-                "val_loss": module.val_loss,
-                "best": self.best,
-                "recorder": self.recorder.state_dict(),
-            },
-        )
-        save_checkpoint(self.run.checkpoints_dir / name, checkpoint)
+    def on_exception(  # type: ignore[override]
+        self, trainer: pl.Trainer, pl_module: AdapterModule, exception: BaseException
+    ) -> None:
+        """Saves what an error left whole, or says why it cannot."""
+        place, self._place = self._place, Place.BETWEEN
+        if isinstance(exception, Interrupted) or pl_module.finished_steps == 0 or place == Place.BETWEEN:
+            return
+        is_over = place == Place.STEP and pl_module.finished_steps != self._begun_step
+        if place == Place.UPDATE or is_over:
+            self._say(f"no checkpoint of this step: the error came {Place.UPDATE.value}. {self._where()}")
+            return
+        try:
+            self.recorder.flush(trainer, pl_module)
+            self.save(trainer, pl_module, self._generators if place == Place.STEP else None)
+        except Exception as error:  # whatever it is must not replace the error that ended the run
+            self._say(f"no checkpoint of this step: {error} {self._where()}")
+            return
+        self._say(f"checkpoint of step {pl_module.finished_steps} saved after the error. {self._where()}")
+
+    def save(
+        self, trainer: pl.Trainer, module: AdapterModule, generators: dict[str, Any] | None = None
+    ) -> None:
+        """Writes the checkpoint of the last finished step, and removes those that are kept no longer.
+
+        Args:
+            trainer: Holds the optimizer and the callbacks with a state.
+            module: What trains.
+            generators: Random generators to keep; None takes them as they are now.
+
+        Raises:
+            StorageError: The disk is full; the checkpoints before it are whole.
+        """
+        step, folder = module.finished_steps, self.run.checkpoints_dir
+        if self._saved == (step, self.val_step):
+            return
+        state = self._state(trainer, module)
+        if generators is not None:
+            state["random"] = generators
+        state["method"] = module.method_state()
+        state["callbacks"] = callback_states(trainer)
+        progress = {
+            "step": step,
+            "val_loss": module.val_loss,
+            "val_step": self.val_step,
+            "best": self.best,
+            "metrics_bytes": settled_bytes(self.run.metrics_path),
+        }
+        save_checkpoint(step_dir(folder, step), Checkpoint(module.masters.state_dict(), state, progress))
+        self._saved, self._saved_at = (step, self.val_step), time.monotonic()
+        drop_after(folder, step)
+        point(folder, LAST, step)
+        if self.best:
+            point(folder, BEST, self.best["step"])
+        prune(folder, self.config.keep_last)
+
+    def roll_back(self, trainer: pl.Trainer, module: AdapterModule, before: int | None = None) -> int | None:
+        """Puts weights, optimizer and the method's state back to a checkpoint; steps and data go on forward.
+
+        Args:
+            trainer: Holds the optimizer.
+            module: What trains.
+            before: The latest step to go back to; None takes the newest checkpoint.
+
+        Returns:
+            The step of the checkpoint; None where there is none so early.
+
+        Raises:
+            DataError: All of them are damaged.
+        """
+        checkpoint = load_newest(self.run.checkpoints_dir, self._say, before)
+        if checkpoint is None:
+            return None
+        module.masters.load_state_dict(checkpoint.weights)
+        module.load_method_state(checkpoint.state["method"])
+        trainer.optimizers[0].load_state_dict(checkpoint.state["optimizer"])
+        step: int = checkpoint.progress["step"]
+        return step
+
+    def _state(self, trainer: pl.Trainer, module: AdapterModule) -> dict[str, Any]:
+        if not trainer.optimizers:  # a validation that is made up for before training has begun again
+            return {name: self.restored[name] for name in ("optimizer", "random")}
+        return {"optimizer": trainer.optimizers[0].state_dict(), "random": random_state(module.device)}
+
+    def _is_due(self, step: int) -> bool:
+        every, minutes = self.config.checkpoint_every, self.config.checkpoint_minutes
+        by_steps = every is not None and step % every == 0
+        passed_s = time.monotonic() - self._saved_at
+        return by_steps or (minutes is not None and passed_s >= minutes * SECONDS_PER_MINUTE)
+
+    def _where(self) -> str:
+        return f"Continue with: {resume_command(self.run)}"
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, soft_wrap=True)
+
+
+def callback_states(trainer: pl.Trainer) -> dict[str, Any]:
+    """Returns the state of each callback that has one, by the name of its class."""
+    states = {type(callback).__name__: callback.state_dict() for callback in trainer.callbacks}  # type: ignore[attr-defined]
+    return {name: state for name, state in states.items() if state}

@@ -1,4 +1,4 @@
-"""Signals end a run cleanly: after the step, with a checkpoint."""
+"""Signals end a run cleanly: after the step or within the validation, with a checkpoint."""
 
 import contextlib
 import signal
@@ -33,7 +33,10 @@ def interruptible(run: RunFolder) -> Iterator[None]:
 
 
 class Interrupts(pl.Callback):
-    """Saves and stops at the end of the step in which a signal came; a second signal stops at once."""
+    """Saves and stops after the step, or within the validation, that a signal came in.
+
+    A second signal stops at once.
+    """
 
     def __init__(self, checkpoints: Checkpoints, recorder: Recorder) -> None:
         """Saves through the callback that owns checkpoints."""
@@ -51,8 +54,12 @@ class Interrupts(pl.Callback):
         if pl_module.plan.next_validation(pl_module.finished_steps - 1) != pl_module.finished_steps:
             self._stop_if_asked(trainer, pl_module)
 
+    def on_validation_batch_start(self, trainer: pl.Trainer, pl_module: AdapterModule, *args: object) -> None:  # type: ignore[override]
+        """Stops within a validation, which may take longer than a scheduler waits; resuming repeats it."""
+        self._stop_if_asked(trainer, pl_module, "; its validation is repeated")
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: AdapterModule) -> None:  # type: ignore[override]
-        """Stops after the validation that a signal came in, unless it was the last of the run."""
+        """Stops after the validation that a signal came in at its end, unless it was the last of the run."""
         if pl_module.finished_steps < pl_module.plan.total_steps:
             self._stop_if_asked(trainer, pl_module)
 
@@ -73,14 +80,14 @@ class Interrupts(pl.Callback):
             raise Interrupted(f"stopped at once; the last checkpoint is whole. {self._advice()}")
         self.received = signal.Signals(number)
 
-    def _stop_if_asked(self, trainer: pl.Trainer, module: AdapterModule) -> None:
+    def _stop_if_asked(self, trainer: pl.Trainer, module: AdapterModule, note: str = "") -> None:
         if self.received is None:
             return
         self.recorder.flush(trainer, module)
-        self.checkpoints.save(trainer, module, "last")
+        self.checkpoints.save(trainer, module)
         raise Interrupted(
             f"{self.received.name} at step {module.finished_steps} of {module.plan.total_steps}: "
-            f"checkpoint saved. {self._advice()}"
+            f"checkpoint saved{note}. {self._advice()}"
         )
 
     def _advice(self) -> str:

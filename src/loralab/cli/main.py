@@ -11,6 +11,8 @@ from typer.core import TyperGroup
 from loralab.cli.data import app as data_app
 from loralab.cli.model import app as model_app
 from loralab.cli.plan import plan
+from loralab.cli.proof import resume_proof
+from loralab.cli.runs import app as runs_app
 from loralab.errors import LoralabError
 
 EXIT_BROKEN_PIPE, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
@@ -44,7 +46,9 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(model_app, name="model")
+app.add_typer(runs_app, name="runs")
 app.command()(plan)
+app.command()(resume_proof)
 
 
 def main() -> None:

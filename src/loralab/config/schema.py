@@ -143,7 +143,11 @@ class CallbacksConfig:
     log_every: int = 5
     """Fetch and write metrics, a line for each step, every so many optimizer steps."""
     checkpoint_every: int | None = None
-    """Save `last` every so many steps; null saves it at each validation. Best is saved at validation."""
+    """Save a checkpoint every so many steps; null leaves it at minutes and at each validation."""
+    checkpoint_minutes: float | None = 10.0
+    """Save a checkpoint where so many minutes have passed since the last one, above 0; null does not."""
+    keep_last: int = 2
+    """Checkpoints kept besides the best one, 1 or more; a damaged one is passed over for the one before."""
 
 
 @dataclass
@@ -193,7 +197,11 @@ class TrainConfig:
     seed: int = 0
     """Seed of data order, adapter initialisation and dropout; 0 or more."""
     resume: str | None = None
-    """Run id or folder of a stopped run to continue."""
+    """Run id or folder of a stopped run to continue, or auto: the newest unfinished run of the same config,
+    else a new one."""
+    resume_changes: Any = False
+    """Keys, or groups of them, that may differ from those of the resumed run, such as [trainer.max_steps];
+    true allows all."""
     dry_run: bool = False
     """Prepare the data, print and write the plan of the run, and stop before any weights load."""
 

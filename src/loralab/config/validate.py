@@ -11,6 +11,7 @@ from loralab.config.lora_rules import lora_faults
 from loralab.config.method_rules import method_faults
 from loralab.config.optim_rules import OPTIM_FIELDS, SCHEDULES, optim_faults
 from loralab.config.quant_rules import quant_faults
+from loralab.config.resume_rules import resume_faults
 from loralab.config.schema import EvaluateConfig, TrainConfig, TrainerConfig
 from loralab.errors import ConfigError, did_you_mean
 
@@ -116,6 +117,8 @@ RULES: dict[str, Rule] = {
     "schedule.decay_share": POSITIVE_SHARE,
     "callbacks.log_every": at_least(1),
     "callbacks.checkpoint_every": at_least(1),
+    "callbacks.checkpoint_minutes": ABOVE_ZERO,
+    "callbacks.keep_last": at_least(1),
     "eval.max_examples": at_least(1),
     "eval.max_new_tokens": at_least(1),
     "eval.batch_size": at_least(1),
@@ -188,10 +191,6 @@ def _cross_group(config: TrainConfig) -> Iterator[str]:
         )
     if name is not None and (not name.strip("./ ") or "/" in name or "\\" in name):
         yield f"run.name={name!r} is not a folder name. Use letters, digits, '-', '_' and '.'."
-    if config.resume is not None and name is not None:
-        yield "resume continues a run under its own id. Leave run.name out."
-    if config.resume is not None and config.dry_run:
-        yield "dry_run plans a new run. Leave resume out."
     if config.data.packing and trainer.batch_tokens is not None:
         yield (
             "data.packing=true fills rows of data.max_length tokens, so trainer.batch_tokens has no place. "
@@ -199,6 +198,7 @@ def _cross_group(config: TrainConfig) -> Iterator[str]:
         )
     if config.data.packing and config.model.attention == "eager":
         yield "data.packing=true keeps examples apart inside attention. Use model.attention=auto."
+    yield from resume_faults(config)
     yield from step_faults(trainer)
     yield from quant_faults(config)
     yield from lora_faults(config)

@@ -31,7 +31,7 @@ from loralab.data.source import PARTS, Source, list_sources
 from loralab.data.sources import hash_file, hub_revision, is_hub
 from loralab.data.store import ExampleStore, store_writer
 from loralab.data.tally import Tally
-from loralab.data.workers import map_chunks
+from loralab.data.workers import explain_dead_worker, map_chunks
 from loralab.errors import DataError
 from loralab.runs.cache_folder import cache_dir
 
@@ -95,7 +95,8 @@ def prepare_data(config: DataConfig, tokenizer: PreTrainedTokenizerBase, seed: i
             with contextlib.suppress(*DAMAGED):
                 return _open(folder, sources, files)
             remove(folder)
-        _build(folder, config, sources, tokenizer, seed)
+        with explain_dead_worker(config.num_workers):
+            _build(folder, config, sources, tokenizer, seed)
         prune(root, folder, time.time())
         return _open(folder, sources, files)
     finally:

@@ -1,8 +1,10 @@
 """Work on chunks in several processes, in order and with bounded memory."""
 
+import contextlib
 import gc
 import multiprocessing
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
@@ -16,6 +18,8 @@ from loralab.errors import DataError
 Chunk = TypeVar("Chunk")
 Result = TypeVar("Result")
 
+DEAD_WORKER = "DataLoader worker (pid"
+"""How PyTorch begins what it says of a worker that is no more."""
 SERIAL_CHUNKS = 2
 """Chunks worked on before processes are started: for few rows, starting them takes longer than the work."""
 
@@ -60,7 +64,7 @@ def _map(
         yield from map(function, islice(rest, SERIAL_CHUNKS))
     following = list(islice(rest, 1))
     if following:
-        yield from DataLoader(
+        loader = DataLoader(
             _Job(function),
             batch_size=None,
             sampler=chain(following, rest),
@@ -71,6 +75,45 @@ def _map(
             # Its own generator: an iterator otherwise draws its seed from the global one.
             generator=torch.Generator(),
         )
+        yield from _of_living_workers(loader, workers)
+
+
+def _of_living_workers(loader: "DataLoader[Any]", num_workers: int) -> Iterator[Any]:
+    results = iter(loader)
+    while True:
+        # Only the wait for a worker: an error of whoever takes the result is another matter.
+        with explain_dead_worker(num_workers):
+            try:
+                result = next(results)
+            except StopIteration:
+                return
+        yield result
+
+
+@contextlib.contextmanager
+def explain_dead_worker(num_workers: int | None) -> Iterator[None]:
+    """Says in words of ours that a worker process was killed.
+
+    PyTorch notices by a signal, which may come in the middle of anything that this process does.
+
+    Args:
+        num_workers: As in `map_chunks`.
+
+    Raises:
+        DataError: A worker was killed.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith(DEAD_WORKER):
+            raise
+        found = re.search(r"killed by signal: \w[\w ]*|exited unexpectedly", str(error))
+        fewer = "with fewer processes" if num_workers is None else f"with fewer than {num_workers} processes"
+        raise DataError(
+            f"a worker process of data preparation was lost ({found[0] if found else 'no reason given'}), as "
+            f"happens where memory runs out. Nothing was written: begin again {fewer}, such as "
+            "data.num_workers=1."
+        ) from error
 
 
 def chunked(rows: Iterable[Chunk], size: int) -> Iterator[list[Chunk]]:

@@ -12,6 +12,9 @@ from typing import Any
 
 from loralab.errors import ConfigError, did_you_mean
 
+BEGINNING = ("overrides.yaml", "manifest.json", "data.json")
+"""What is written before `config.yaml`, with which a folder is a run."""
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -66,8 +69,13 @@ class RunFolder:
 
     @property
     def checkpoints_dir(self) -> Path:
-        """`last` and `best`."""
+        """`step-N`, and `last` and `best` that lead to two of them."""
         return self.path / "checkpoints"
+
+    @property
+    def lock_path(self) -> Path:
+        """Held by the process that trains the run."""
+        return self.path / ".lock"
 
     @property
     def adapter_dir(self) -> Path:
@@ -90,7 +98,7 @@ def create_run(outputs_dir: str, command: str, run_id: str) -> RunFolder:
     """
     path = Path(outputs_dir) / command / run_id
     try:
-        path.mkdir(parents=True)
+        path.mkdir(parents=True, exist_ok=_is_barely_begun(path))
     except FileExistsError as error:
         again = (
             f", or continue it with {resume_command(RunFolder(path.absolute()))}"
@@ -99,6 +107,14 @@ def create_run(outputs_dir: str, command: str, run_id: str) -> RunFolder:
         )
         raise ConfigError(f"{path} exists already. Choose another name{again}.") from error
     return RunFolder(path.absolute())
+
+
+def _is_barely_begun(path: Path) -> bool:
+    """Says whether a folder holds nothing but what a command killed at its very beginning leaves."""
+    return path.is_dir() and all(
+        item.name in BEGINNING or (item.name.startswith(".") and item.suffix == ".tmp")
+        for item in path.iterdir()
+    )
 
 
 def check_writable(outputs_dir: str, key: str) -> None:

@@ -13,7 +13,7 @@ from loralab.data.layout import Layout
 from loralab.errors import ConfigError
 from loralab.model.memory_request import OPTIMIZER
 from loralab.modules.base import AdapterModule
-from loralab.runs.checkpoint import random_state, restore_random_state
+from loralab.runs.generators import random_state, restore_random_state
 from loralab.runs.memory import GIB, MemoryMeter
 from loralab.training.memory_plan import MemoryPlan, padded, rows_per_step
 

@@ -1,34 +1,42 @@
 """A training run, from config to adapter, comparison and report."""
 
 import time
+from collections.abc import Callable, Sequence
 
+import lightning.pytorch as pl
 from rich.console import Console
 
 from loralab import metrics
 from loralab.callbacks.interrupts import interruptible
 from loralab.callbacks.recorder import Recorder
 from loralab.config.load import task_overrides
+from loralab.config.resume_rules import AUTO
 from loralab.config.schema import TrainConfig
 from loralab.errors import Interrupted
 from loralab.evaluation.compare import compare
 from loralab.evaluation.perplexity import mean_nll
 from loralab.evaluation.tables import print_comparison
 from loralab.model.lora import count_parameters, save_adapter
-from loralab.runs.checkpoint import load_checkpoint
 from loralab.runs.folder import RunFolder, read_json
+from loralab.runs.lock import hold
+from loralab.runs.series import load_best
 from loralab.training.closing import record_adapter, record_memory
 from loralab.training.dry_run import plan_run
 from loralab.training.introduction import print_data
 from loralab.training.loggers import finish_loggers
 from loralab.training.plan import plan_training, with_size
 from loralab.training.record import begin_training, close_run, record_comparison, update_summary
-from loralab.training.resume import check_same_data, reopen
+from loralab.training.resume import check_same_data, explain_auto, reopen
 from loralab.training.session import Session, assemble, stored_size
 from loralab.training.setup import prepare
 
 
-def train(config: TrainConfig) -> RunFolder:
+def train(config: TrainConfig, callbacks: Sequence[pl.Callback] = ()) -> RunFolder:
     """Runs, resumes or, with `dry_run`, only plans a training run and returns its folder.
+
+    Args:
+        config: The run's config.
+        callbacks: Called before those of the run.
 
     Raises:
         LoralabError: Something the user must change.
@@ -38,29 +46,46 @@ def train(config: TrainConfig) -> RunFolder:
         return plan_run(config)
     started, console = time.perf_counter(), Console(highlight=False)
     resumed = reopen(config, task_overrides()) if config.resume is not None else None
-    config = resumed[1] if resumed else config
+    if config.resume == AUTO:
+        console.print(explain_auto(resumed, config), soft_wrap=True)
+    config = resumed.config if resumed else config
     setup = prepare(config)
     plan = plan_training(config, setup)
-    if resumed and (size := stored_size(resumed[0])) is not None:
+    if resumed and (size := stored_size(resumed.run)) is not None:
         plan = with_size(plan, size)
     plan.memory.check(plan.request)
     if resumed:
-        run = resumed[0]
+        run = resumed.run
         check_same_data(run, setup.data.files)
     else:
         run = begin_training(plan.config, setup)
     console.print(f"run folder: {run.path}", soft_wrap=True)
     for line in plan.notes:
         console.print(line, soft_wrap=True)
+    with hold(run):
+        run_stages(run, console, started, lambda: assemble(run, plan, setup, console, resumed, callbacks))
+    return run
+
+
+def run_stages(run: RunFolder, console: Console, started: float, build: Callable[[], Session]) -> None:
+    """Trains, compares and closes a run; however it ends, its summary and report say so.
+
+    Args:
+        run: The run's folder.
+        console: Where it speaks.
+        started: When the command began, by `time.perf_counter`.
+        build: Loads everything that trains.
+    """
     spent = read_json(run.summary_path).get("wall_s", 0.0)
+    update_summary(run, {"status": "running"})
     status = "failed"
     try:
         with interruptible(run):
-            session = assemble(run, plan, setup, console)
+            session = build()
             introduce(session)
             fit(session)
             keep_best(session)
-            if plan.config.eval.enabled:
+            if session.plan.config.eval.enabled:
                 compare_with_base(session)
             record_memory(session)
             status = "completed"
@@ -71,7 +96,6 @@ def train(config: TrainConfig) -> RunFolder:
         finish_loggers()
         update_summary(run, {"status": status, "wall_s": round(spent + time.perf_counter() - started, 1)})
         close_run(run, status, console)
-    return run
 
 
 def introduce(session: Session) -> None:
@@ -99,6 +123,8 @@ def fit(session: Session) -> None:
         update_summary(run, {metrics.BASE_VAL_PERPLEXITY: metrics.perplexity(nll.mean)})
         session.console.print(f"base val loss {nll.mean:.4f}")
     try:
+        if session.checkpoints.validation_due(module):
+            trainer.validate(module, session.datamodule, verbose=False)
         if module.finished_steps < module.plan.total_steps:
             trainer.fit(module.train(), session.datamodule)
     finally:
@@ -109,9 +135,9 @@ def fit(session: Session) -> None:
 
 def keep_best(session: Session) -> None:
     """Puts the best weights into the model and writes them as `adapter/`."""
-    best = load_checkpoint(session.run.checkpoints_dir / "best")
+    best = load_best(session.run.checkpoints_dir, session.checkpoints.best["step"], session.console.print)
     session.module.masters.load_state_dict(best.weights)
-    session.module.load_method_state(best.state.get("method", {}))
+    session.module.load_method_state(best.state["method"])
     update_summary(session.run, {
         metrics.VAL_LOSS: best.progress["val_loss"],
         metrics.VAL_PERPLEXITY: metrics.perplexity(best.progress["val_loss"]),

@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import Logger
 
 from loralab.config.schema import TrainConfig
 from loralab.errors import ConfigError
-from loralab.runs.folder import RunFolder, write_text
+from loralab.runs.folder import RunFolder
 
 
 class JsonlLogger(Logger):
@@ -57,21 +57,6 @@ def finish_loggers() -> None:
     """Ends the W&B run, if any: the next run of a multirun would otherwise write into it."""
     if "wandb" in sys.modules:
         sys.modules["wandb"].finish()
-
-
-def trim_metrics(path: Path, step: int) -> None:
-    """Drops the lines after a step, which a resumed run writes again."""
-    if not path.is_file():
-        return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    write_text(path, "".join(line for line in lines if _step_of(line) <= step))
-
-
-def _step_of(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError):
-        return float("inf")  # a line cut short by a kill
 
 
 def _wandb_logger(config: TrainConfig, run: RunFolder) -> Logger:

@@ -90,7 +90,6 @@ def _describe(
     now: datetime.datetime,
     facts: dict[str, Any],
 ) -> None:
-    write_text(run.config_path, to_yaml(config))
     write_text(run.overrides_path, yaml.safe_dump(task_overrides()))
     manifest = base_manifest(run.run_id, now)
     manifest |= {"parent_run": None, **facts}
@@ -98,3 +97,5 @@ def _describe(
     manifest["chat_template"] = str(setup.tokenizer.chat_template)
     write_json(run.manifest_path, manifest)
     write_json(run.data_path, setup.data.report.to_account())
+    # Last: with it the folder is a run that can be continued.
+    write_text(run.config_path, to_yaml(config))

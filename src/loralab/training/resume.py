@@ -1,51 +1,88 @@
-"""Continuing a stopped run."""
+"""Continuing a stopped run: which one, with which config, on which data."""
 
-import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from rich.console import Console
-
-from loralab.config.load import read_yaml
+from loralab.config.changes import Change, find_changes, is_below, with_values
+from loralab.config.load import read_yaml, to_yaml
+from loralab.config.resume_rules import AUTO, allowed_keys
 from loralab.config.schema import TrainConfig
 from loralab.data.report import DataFile
-from loralab.errors import ConfigError, DataError
-from loralab.runs.checkpoint import Checkpoint, load_checkpoint
-from loralab.runs.folder import RunFolder, find_run, read_json
+from loralab.errors import ConfigError, DataError, LoralabError
+from loralab.runs.folder import RunFolder, find_run, read_json, write_json, write_text
+from loralab.runs.lock import is_held
+from loralab.runs.series import saved_steps
 
-GROUPS = ("callbacks", "logger", "eval")
-ALLOWED = ("resume", "run.outputs_dir", *GROUPS)
-"""Overrides that may stand beside `resume`: they change nothing about what is learned."""
+HARMLESS = (
+    "callbacks.progress", "callbacks.log_every", "callbacks.checkpoint_every", "callbacks.checkpoint_minutes",
+    "callbacks.keep_last", "logger", "eval", "data.num_workers", "trainer.memory_gib",
+)  # fmt: skip
+"""Keys and groups that change nothing about what is learned: a resumed run takes those of now."""
+OF_THE_COMMAND = ("run", "resume", "resume_changes", "dry_run")
+"""What says how to run, not what."""
+OVERLAYS = ("experiment", "debug")
+"""Choices that may set any key."""
+CHOSEN_BY_AUTO = ("lora.auto", "lora.r", "lora.alpha")
+"""What `lora=auto` has filled in in the config of a run."""
+LENGTH = ("trainer.max_steps", "trainer.epochs")
 
 
-def reopen(config: TrainConfig, overrides: Sequence[str]) -> tuple[RunFolder, TrainConfig]:
-    """Finds the run that `resume` names and its own config.
+@dataclass(frozen=True)
+class Resumed:
+    """A run to go on with."""
+
+    run: RunFolder
+    config: TrainConfig
+    """Its own config, with what was allowed to change."""
+    changes: tuple[Change, ...] = ()
+    """What that is; harmless keys left out."""
+
+
+def reopen(config: TrainConfig, overrides: Sequence[str]) -> Resumed | None:
+    """Finds the run that `resume` names, or with `auto` the newest that fits; None where none does.
 
     Args:
         config: What was composed now.
         overrides: What the user typed.
 
     Raises:
-        ConfigError: The run does not exist, is complete, or the command changes its config.
+        ConfigError: The run does not exist, is complete, or its config differs in more than is allowed.
     """
     assert config.resume is not None
+    if config.resume == AUTO and config.run.name is None:
+        return _newest(config)
+    if config.resume == AUTO:
+        run = RunFolder((Path(config.run.outputs_dir) / "train" / str(config.run.name)).absolute())
+        return _continued(run, config, None) if run.config_path.is_file() else None
     run = find_run(config.run.outputs_dir, config.resume, "resume")
-    keys = [item.lstrip("+~").partition("=")[0] for item in overrides]
-    changed = [
-        item
-        for item, key in zip(overrides, keys, strict=True)
-        if key not in ALLOWED and key.partition(".")[0] not in GROUPS
-    ]
-    if changed:
-        raise ConfigError(f"resume continues with the run's own config. Leave out: {' '.join(changed)}")
-    if read_json(run.summary_path).get("status") == "completed":
-        raise ConfigError(
-            f"resume={config.resume}: the run is complete; its adapter is in {run.adapter_dir}."
+    typed = [word.lstrip("+~").partition("=")[0].partition("@")[0] for word in overrides]
+    return _continued(run, config, None if set(typed) & set(OVERLAYS) else typed)
+
+
+def explain_auto(resumed: Resumed | None, config: TrainConfig) -> str:
+    """Says in a line what `resume=auto` chose."""
+    if resumed is not None:
+        steps = saved_steps(resumed.run.checkpoints_dir)
+        return f"resume=auto: going on with {resumed.run.run_id}" + (
+            f" from step {steps[0]}" if steps else ""
         )
-    stored = read_yaml(run.config_path, TrainConfig)
-    typed = {key.partition(".")[0] for key in keys}
-    return run, dataclasses.replace(
-        stored, **{name: getattr(config, name) for name in GROUPS if name in typed}
-    )
+    differing = [(run, changes) for run, changes in _unfinished(config) if changes]
+    if not differing or config.run.name is not None:
+        return "resume=auto: no unfinished run to go on with; a new one starts"
+    run, changes = differing[0]
+    listed = "; ".join(map(str, changes[:3])) + (f"; and {len(changes) - 3} more" if len(changes) > 3 else "")  # noqa: PLR2004
+    return f"resume=auto: {run.run_id} is unfinished but differs ({listed}); a new run starts"
+
+
+def record_changes(resumed: Resumed, step: int) -> None:
+    """Writes the config that a run goes on with, and in the manifest from which step on."""
+    if not resumed.changes:
+        return
+    run, manifest = resumed.run, read_json(resumed.run.manifest_path)
+    entry = {"step": step, "changes": [str(change) for change in resumed.changes]}
+    write_json(run.manifest_path, {**manifest, "resumed": [*manifest.get("resumed", []), entry]})
+    write_text(run.config_path, to_yaml(resumed.config))
 
 
 def check_same_data(run: RunFolder, files: Sequence[DataFile]) -> None:
@@ -62,19 +99,57 @@ def check_same_data(run: RunFolder, files: Sequence[DataFile]) -> None:
             raise DataError(f"{path} {what} since {run.run_id} began. Restore it, or start a new run.")
 
 
-def last_checkpoint(run: RunFolder, console: Console) -> Checkpoint | None:
-    """Loads `last`, or `best` where `last` is damaged; None where the run has no checkpoint yet.
+def is_complete(run: RunFolder) -> bool:
+    """Says whether a run has reached its end."""
+    return read_json(run.summary_path).get("status") == "completed"
 
-    Raises:
-        DataError: Both are damaged.
-    """
-    last, best = run.checkpoints_dir / "last", run.checkpoints_dir / "best"
-    if not last.exists() and not last.with_name(".last.old").exists():
-        return None
-    try:
-        return load_checkpoint(last)
-    except DataError as error:
-        if not best.exists():
-            raise
-        console.print(f"warning: {error} Going back to {best}.", soft_wrap=True)
-        return load_checkpoint(best)
+
+def _continued(run: RunFolder, config: TrainConfig, typed: Sequence[str] | None) -> Resumed:
+    """Joins a run's config with that of now: of the keys typed, or of all where `typed` is None."""
+    stored = read_yaml(run.config_path, TrainConfig)
+    differing = _differences(stored, config)
+    if typed is not None:
+        differing = [change for change in differing if is_below(change.key, typed)]
+    changes = [change for change in differing if not is_below(change.key, HARMLESS)]
+    allowed = allowed_keys(config)
+    refused = [c for c in changes if not (config.resume_changes is True or is_below(c.key, allowed))]
+    if refused:
+        keys = ",".join(change.key for change in refused)
+        raise ConfigError("\n  ".join([
+            f"resume={config.resume}: the config differs from that of {run.run_id}:", *map(str, refused),
+            f"Leave them out, or allow them with 'resume_changes=[{keys}]'.",
+        ]))  # fmt: skip
+    if is_complete(run) and not any(change.key in LENGTH for change in changes):
+        raise ConfigError(
+            f"resume={config.resume}: the run is complete; its adapter is in {run.adapter_dir}. To train on, "
+            "give more steps: trainer.max_steps=N 'resume_changes=[trainer.max_steps]'."
+        )
+    return Resumed(run, with_values(stored, {c.key: c.now for c in differing}), tuple(changes))
+
+
+def _differences(stored: TrainConfig, now: TrainConfig) -> list[Change]:
+    ignored = (*OF_THE_COMMAND, *(CHOSEN_BY_AUTO if now.lora.auto else ()))
+    return [change for change in find_changes(stored, now) if not is_below(change.key, ignored)]
+
+
+def _newest(config: TrainConfig) -> Resumed | None:
+    agreeing = next((run for run, changes in _unfinished(config) if not changes), None)
+    return None if agreeing is None else _continued(agreeing, config, None)
+
+
+def _unfinished(config: TrainConfig) -> list[tuple[RunFolder, list[Change]]]:
+    """Runs that are not complete and that no process trains, newest first, with what is not allowed."""
+    paths = (Path(config.run.outputs_dir) / "train").glob("*/config.yaml")
+    found, allowed = [], allowed_keys(config)
+    for path in sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path), reverse=True):
+        run = RunFolder(path.parent.absolute())
+        try:
+            if is_complete(run) or is_held(run):
+                continue
+            stored = read_yaml(path, TrainConfig)
+        except (LoralabError, ValueError):
+            continue  # a folder that holds no run of this version
+        harmless = (*HARMLESS, *allowed)
+        changes = [c for c in _differences(stored, config) if not is_below(c.key, harmless)]
+        found.append((run, [] if config.resume_changes is True else changes))
+    return found

@@ -1,11 +1,13 @@
 """The parts of a training run, put together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import lightning.pytorch as pl
 from peft import PeftModel
 from rich.console import Console
 
+from loralab import metrics
 from loralab.callbacks.checkpoints import Checkpoints
 from loralab.callbacks.interrupts import Interrupts
 from loralab.callbacks.memory import MemoryMonitor
@@ -23,12 +25,15 @@ from loralab.model.quant_report import storage_table
 from loralab.modules.base import AdapterModule
 from loralab.modules.registry import MODULES
 from loralab.runs.folder import RunFolder, read_json, write_json
+from loralab.runs.generators import seed_generators
 from loralab.runs.memory import MemoryMeter
+from loralab.runs.metrics_file import cut_metrics, keep_until
+from loralab.runs.series import clear_leftovers, load_newest
 from loralab.training.batch_size import try_size
-from loralab.training.loggers import build_loggers, trim_metrics
+from loralab.training.loggers import build_loggers
 from loralab.training.memory_plan import AUTO
 from loralab.training.plan import TrainingPlan, adapter_context, with_size
-from loralab.training.resume import last_checkpoint
+from loralab.training.resume import Resumed, record_changes
 from loralab.training.setup import Setup
 
 BASE = "base"
@@ -53,51 +58,116 @@ class Session:
     console: Console
 
 
-def assemble(run: RunFolder, plan: TrainingPlan, setup: Setup, console: Console) -> Session:
+def assemble(
+    run: RunFolder,
+    plan: TrainingPlan,
+    setup: Setup,
+    console: Console,
+    resumed: Resumed | None,
+    callbacks: Sequence[pl.Callback],
+) -> Session:
     """Loads the model, attaches the adapter and builds everything that trains it.
+
+    Args:
+        run: The run's folder.
+        plan: What it does.
+        setup: What is known before weights load.
+        console: Where it speaks.
+        resumed: What changed in the config of a run that goes on; None for a new one.
+        callbacks: Called before those of the run.
 
     Raises:
         LoralabError: The model cannot be loaded, a target does not exist, it does not fit in memory, or a
             checkpoint is damaged.
     """
     config, data = plan.config, setup.data
+    seed_generators(config.seed)
     meter = MemoryMeter(setup.device)
     meter.mark("baseline")
-    model = load_adapted(run, plan, setup, meter)
-    module = MODULES[config.objective.name](
-        model, plan.steps, config, setup.dtype, data.source_names, max(1, len(data.shares))
-    )
-    meter.mark("adapted")
-    estimated = plan.size
-    plan = with_size(plan, settle_size(run, plan, module, meter))
-    if plan.size != estimated:
-        console.print(f"trainer.batch_size=auto: a trial took more. {plan.notes[-1]}", soft_wrap=True)
-    elif config.trainer.batch_size == AUTO and not meter.can_reset:
-        console.print(
-            "trainer.batch_size=auto: no peak can be started anew here, so the estimate stands untried",
-            soft_wrap=True,
-        )
+    module = build_module(run, plan, setup, meter)
+    plan = settled(run, plan, module, meter, console)
     datamodule = DataModule(data, plan.steps, plan.layout, plan.size, setup.tokenizer.pad_token_id)
     recorder = Recorder(config.callbacks.log_every, meter)
-    checkpoints = Checkpoints(run, config.callbacks.checkpoint_every, recorder)
-    restore = Restore(last_checkpoint(run, console), module, recorder, checkpoints)
+    checkpoints = Checkpoints(run, config.callbacks, recorder, console)
+    restore = take_up(run, module, checkpoints, resumed, console)
     progress = [ProgressLine(console, recorder)] if config.callbacks.progress else []
-    trim_metrics(run.metrics_path, module.finished_steps)
     trainer = pl.Trainer(
         accelerator=setup.device.type,
         devices=1,
         max_epochs=plan.steps.num_validations(module.finished_steps),
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
+        # What a validation counts in inference mode could not be counted on in training.
+        inference_mode=False,
         logger=build_loggers(config, run),
         callbacks=[
-            restore, recorder, MemoryMonitor(meter), *progress, checkpoints, Interrupts(checkpoints, recorder)
+            *callbacks, restore, recorder, MemoryMonitor(meter), *progress, checkpoints,
+            Interrupts(checkpoints, recorder),
         ],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )  # fmt: skip
+    restore.restore_callbacks(trainer.callbacks)  # type: ignore[attr-defined]
     return Session(run, plan, setup, module, datamodule, trainer, recorder, checkpoints, meter, console)
+
+
+def build_module(run: RunFolder, plan: TrainingPlan, setup: Setup, meter: MemoryMeter) -> AdapterModule:
+    """Loads the model with its adapter and puts the objective around it."""
+    config, data = plan.config, setup.data
+    model = load_adapted(run, plan, setup, meter)
+    module = MODULES[config.objective.name](
+        model, plan.steps, config, setup.dtype, data.source_names, max(1, len(data.shares))
+    )
+    meter.mark("adapted")
+    return module
+
+
+def settled(
+    run: RunFolder, plan: TrainingPlan, module: AdapterModule, meter: MemoryMeter, console: Console
+) -> TrainingPlan:
+    """Returns the plan with the size of micro-batches that a real step has shown to fit."""
+    estimated = plan.size
+    plan = with_size(plan, settle_size(run, plan, module, meter))
+    if plan.size != estimated:
+        console.print(f"trainer.batch_size=auto: a trial took more. {plan.notes[-1]}", soft_wrap=True)
+    elif plan.config.trainer.batch_size == AUTO and not meter.can_reset:
+        console.print(
+            "trainer.batch_size=auto: no peak can be started anew here, so the estimate stands untried",
+            soft_wrap=True,
+        )
+    return plan
+
+
+def take_up(
+    run: RunFolder,
+    module: AdapterModule,
+    checkpoints: Checkpoints,
+    resumed: Resumed | None,
+    console: Console,
+) -> Restore:
+    """Puts a run back to its newest whole checkpoint, its metrics with it; a new run stays as it is."""
+
+    def say(line: str) -> None:
+        console.print(line, soft_wrap=True)
+
+    clear_leftovers(run.checkpoints_dir)
+    checkpoint = load_newest(run.checkpoints_dir, say)
+    changes = resumed.changes if resumed else ()
+    options = [
+        key for group, _, key in (change.key.rpartition(".") for change in changes) if group == "optim"
+    ]
+    restore = Restore(checkpoint, module, checkpoints, options)
+    if checkpoint is not None:
+        lost = cut_metrics(run.metrics_path, checkpoint.progress["metrics_bytes"], module.finished_steps)
+        if lost is not None:
+            say(lost)
+    else:
+        measured = metrics.BASE_VAL_PERPLEXITY in read_json(run.summary_path)
+        keep_until(run.metrics_path, 0 if measured else -1)
+    if resumed is not None:
+        record_changes(resumed, module.finished_steps)
+    return restore
 
 
 def load_adapted(run: RunFolder, plan: TrainingPlan, setup: Setup, meter: MemoryMeter) -> PeftModel:

@@ -1,10 +1,11 @@
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 import torch
 
-from loralab.data.workers import chunked, map_chunks
+from loralab.data.workers import chunked, explain_dead_worker, map_chunks
 from loralab.errors import DataError
 
 
@@ -51,6 +52,28 @@ def test_global_random_state_is_left_alone() -> None:
     before = torch.get_rng_state()
     assert len(list(map_chunks(double, [[1]] * 20, 2))) == 20
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def die_at_five(numbers: list[int]) -> list[int]:
+    if 5 in numbers:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return numbers
+
+
+def test_a_killed_worker_ends_in_a_short_message() -> None:
+    results = map_chunks(die_at_five, [[number] for number in range(40)], 2)
+    with pytest.raises(
+        DataError, match=r"worker process .* lost \(.*\).*Nothing was written.*data.num_workers=1"
+    ):
+        list(results)
+
+
+def test_a_death_that_is_noticed_elsewhere_is_explained_too() -> None:
+    text = "DataLoader worker (pid 7) is killed by signal: Killed. "
+    with pytest.raises(DataError, match=r"killed by signal: Killed\).*fewer than 4"), explain_dead_worker(4):
+        raise RuntimeError(text)
+    with pytest.raises(RuntimeError, match="other"), explain_dead_worker(4):
+        raise RuntimeError("other")
 
 
 def test_stream_is_cut_into_lists() -> None:

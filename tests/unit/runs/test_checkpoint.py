@@ -4,13 +4,8 @@ import pytest
 import torch
 
 from loralab.errors import DataError
-from loralab.runs.checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-    random_state,
-    restore_random_state,
-    save_checkpoint,
-)
+from loralab.runs.checkpoint import Checkpoint, checkpoint_bytes, load_checkpoint, save_checkpoint
+from loralab.runs.generators import random_state
 
 CPU = torch.device("cpu")
 
@@ -38,12 +33,6 @@ def test_a_new_checkpoint_replaces_the_old_and_leaves_nothing_else(tmp_path: Pat
     assert [item.name for item in tmp_path.iterdir()] == ["last"]
 
 
-def test_a_stop_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "last", checkpoint(1.0))
-    (tmp_path / "last").rename(tmp_path / ".last.old")
-    assert load_checkpoint(tmp_path / "last").progress["step"] == 1
-
-
 @pytest.mark.parametrize("name", ["adapter.safetensors", "trainer_state.pt", "progress.json"])
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
 def test_damage_is_noticed_and_the_file_named(tmp_path: Path, name: str, damage: str) -> None:
@@ -57,7 +46,7 @@ def test_damage_is_noticed_and_the_file_named(tmp_path: Path, name: str, damage:
         file.write_bytes(content[:-1])
     else:
         file.unlink()
-    with pytest.raises(DataError, match=f"{name} is damaged"):
+    with pytest.raises(DataError, match=f"{name} is {'missing' if damage == 'remove' else 'damaged'}"):
         load_checkpoint(tmp_path / "last")
 
 
@@ -66,8 +55,23 @@ def test_a_folder_without_checksums_is_no_checkpoint(tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
 
 
-def test_random_state_repeats_the_draws() -> None:
-    state = random_state(CPU)
-    first = torch.rand(3)
-    restore_random_state(state, CPU)
-    assert torch.equal(torch.rand(3), first)
+@pytest.mark.parametrize("content", ["", "[]", "3", '{"progress.json": "0"}', "{"])
+def test_damaged_checksums_are_no_checkpoint(tmp_path: Path, content: str) -> None:
+    save_checkpoint(tmp_path / "last", checkpoint(1.0))
+    (tmp_path / "last" / "checksums.json").write_text(content)
+    with pytest.raises(DataError, match=r"checksums.json is damaged"):
+        load_checkpoint(tmp_path / "last")
+
+
+def test_the_size_is_known_before_writing(tmp_path: Path) -> None:
+    large = Checkpoint({"a": torch.zeros(1000, 500)}, {"b": [torch.zeros(3000, 500)]}, {})
+    save_checkpoint(tmp_path / "last", large)
+    written = sum(file.stat().st_size for file in (tmp_path / "last").iterdir())
+    assert written <= checkpoint_bytes(large) <= 1.05 * written
+
+
+def test_nothing_but_tensors_and_plain_values_is_read(tmp_path: Path) -> None:
+    bad = Checkpoint({"a": torch.zeros(1)}, {"path": tmp_path}, {})
+    save_checkpoint(tmp_path / "last", bad)
+    with pytest.raises(Exception, match=r"[Ww]eights.only"):
+        load_checkpoint(tmp_path / "last")

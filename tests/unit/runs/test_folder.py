@@ -31,8 +31,18 @@ def test_an_unknown_run_names_the_closest_and_the_latest(tmp_path: Path) -> None
 
 
 def test_a_taken_name_is_refused(tmp_path: Path) -> None:
-    create_run(str(tmp_path), "train", "abc")
+    create_run(str(tmp_path), "train", "abc").config_path.write_text("")
     with pytest.raises(ConfigError, match=r"exists already.*resume=/.*/train/abc"):
+        create_run(str(tmp_path), "train", "abc")
+
+
+def test_what_a_kill_at_the_very_beginning_leaves_does_not_take_the_name(tmp_path: Path) -> None:
+    run = create_run(str(tmp_path), "train", "abc")
+    run.manifest_path.write_text("{}")
+    (run.path / ".config.yaml.tmp").write_text("")
+    assert create_run(str(tmp_path), "train", "abc") == run
+    (run.path / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="exists already"):
         create_run(str(tmp_path), "train", "abc")
 
 

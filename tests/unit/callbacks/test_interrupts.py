@@ -1,0 +1,34 @@
+"""A signal in a validation does not wait for its end."""
+
+import os
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from loralab.callbacks.interrupts import Interrupts
+from loralab.errors import Interrupted
+from loralab.runs.folder import RunFolder
+
+
+def test_a_signal_in_a_validation_saves_before_the_next_batch(tmp_path: Path) -> None:
+    done: list[str] = []
+    checkpoints = SimpleNamespace(run=RunFolder(tmp_path), save=lambda *args: done.append("saved"))
+    recorder = SimpleNamespace(flush=lambda *args: done.append("flushed"))
+    interrupts: Any = Interrupts(cast(Any, checkpoints), cast(Any, recorder))
+    module = SimpleNamespace(finished_steps=8, plan=SimpleNamespace(total_steps=12))
+    before = signal.getsignal(signal.SIGTERM)
+    interrupts.on_train_start(None, module)
+    interrupts.on_validation_batch_start(None, module, None, 0)
+    assert done == []
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(
+        Interrupted,
+        match=r"SIGTERM at step 8 of 12: checkpoint saved; its validation is repeated. Continue with",
+    ) as raised:
+        interrupts.on_validation_batch_start(None, module, None, 1)
+    assert done == ["flushed", "saved"]
+    interrupts.on_exception(None, module, raised.value)
+    assert signal.getsignal(signal.SIGTERM) == before
