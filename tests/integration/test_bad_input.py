@@ -66,6 +66,16 @@ COMPOSITION = [
             "lora.r=0 is out of range. Allowed: 1 to 1024.",
         ],
     ),
+    on_files(
+        "missing files among other faults, before the model is looked at",
+        ["model.path={tmp}/no", "lora.r=0", "data.val_path={tmp}/val.jsonl", "data.test_path={tmp}/emty.*"],
+        [
+            "3 faults",
+            "lora.r=0 is out of range.",
+            "/val.jsonl' does not exist.",
+            "/emty.*' matches no file. Did you mean 'empty.jsonl'?",
+        ],
+    ),
 ]
 BEFORE_TRAINING = [
     on_files(
@@ -276,6 +286,7 @@ def test_help_tells_how_to_use_the_command(command: Command, script: str, words:
     ("train.py", "--help", 0),
     ("train.py", "lora.rank=3", 2),
     ("train.py", "lora.r=0", 2),
+    ("train.py", "data=file data.path=no.jsonl dry_run=true", 2),
     ("evaluate.py", "--help", 0),
     ("evaluate.py", "max_examples=0", 2),
 ])  # fmt: skip
@@ -289,7 +300,7 @@ def test_help_and_refused_configs_do_not_wait_for_torch(
         "finally:\n"
         "    print('torch' in sys.modules, file=sys.stderr)\n"
     )
-    program = f"import sys; sys.argv = [{script!r}, {argument!r}]\n{watch}"
+    program = f"import sys; sys.argv = {[script, *argument.split()]!r}\n{watch}"
 
     result = subprocess.run(
         [sys.executable, "-c", program],
