@@ -219,7 +219,8 @@ def refuse_faults(tallies: Iterable[Tally], on_error: str) -> None:
     count = sum(removals.count for removals in faulty)
     if not count or on_error == "skip":
         return
-    rows = [row for removals in faulty for row in removals.examples][:SHOWN_EXAMPLES]
+    found = sorted((row for removals in faulty for row in removals.examples), key=lambda row: row.order)
+    rows = found[:SHOWN_EXAMPLES]
     shown = [f"{row.file} {row.place}: {row.reason}" for row in rows]
     if count > len(shown):
         shown.append(f"and {count - len(shown)} more")

@@ -65,6 +65,19 @@ def explain_form(text: str) -> str:
     return ""
 
 
+def explain_syntax(override: str, reason: str) -> str:
+    """Says that an override cannot be read, and how to write a value with signs that mean something.
+
+    Args:
+        override: The override as typed.
+        reason: What the library says; its lexer names nothing but itself.
+    """
+    key, _, value = override.partition("=")
+    why = "" if reason.startswith("Lexer") else f": {reason.rstrip('.')}"
+    quoted = f""" Put quotes around the value, inside those of the shell: "{key}='{value}'"."""
+    return f"cannot read {override!r}{why}.{quoted if key and value and value[0] not in '[{' else ''}"
+
+
 def explain_group(words: Sequence[str], groups: Iterable[str]) -> str:
     """Says which group was given a number or null, which Hydra refuses without saying.
 

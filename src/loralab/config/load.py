@@ -22,6 +22,7 @@ from loralab.config.explanation import (
     dotted_keys,
     explain_form,
     explain_group,
+    explain_syntax,
     explain_type,
     holds_any_key,
     leaf_keys,
@@ -209,7 +210,7 @@ def explain(error: Exception, schema: type[TrainConfig] | type[EvaluateConfig]) 
         options = list(error.options or [])
         return f"{group}={choice} is unknown.{did_you_mean(choice, options)} Known: {', '.join(options)}."
     if isinstance(error, OverrideParseException):
-        return f"cannot read {error.override!r}: {_first_line(error)}"
+        return explain_syntax(error.override or "", _first_line(error))
     text = f"{error}\n{error.__cause__ or ''}"
     if form := explain_form(text):
         return form

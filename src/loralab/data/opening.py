@@ -158,7 +158,7 @@ def refuse_faults(source: Source, tally: Tally, on_error: str) -> None:
     count = sum(each.count for each in faults)
     if not count or (on_error == "skip" and count < tally.rows):
         return
-    rows = sorted((row for each in faults for row in each.examples), key=lambda row: (row.file, _number(row)))
+    rows = sorted((row for each in faults for row in each.examples), key=lambda row: row.order)
     if count == tally.rows and all(row.reason == NO_ANSWER for row in rows):
         raise DataError(
             f"{source.key}={source.path!r}: no assistant turns: nothing to train on. Give rows with answers, "
@@ -168,17 +168,19 @@ def refuse_faults(source: Source, tally: Tally, on_error: str) -> None:
         raise DataError(f"{source.key}={rows[0].file!r} {rows[0].place}: {rows[0].reason}")
     files = {row.file for row in rows}
     where = f"{source.key}={rows[0].file!r}" if len(files) == 1 else f"{source.key}={source.path!r}"
-    alike: dict[tuple[str, str], list[str]] = {}
-    for row in rows[:SHOWN_EXAMPLES]:
-        file = "" if len(files) == 1 else f"{row.file} "
-        alike.setdefault((file, row.reason.rstrip(".")), []).append(row.place)
-    shown = "; ".join(f"{file}{', '.join(places)}: {reason}" for (file, reason), places in alike.items())
+    shown = "; ".join(_list_alike(rows[:SHOWN_EXAMPLES], with_files=len(files) > 1))
     rest = f"; and {count - len(rows[:SHOWN_EXAMPLES])} more" if count > SHOWN_EXAMPLES else ""
     raise DataError(f"{where}: {count} of {tally.rows} rows cannot be used: {shown}{rest}")
 
 
-def _number(row: RemovedRow) -> int:
-    return int(row.place.rpartition(" ")[2])
+def _list_alike(rows: Sequence[RemovedRow], with_files: bool) -> Iterator[str]:
+    """Yields each reason with the rows of a file that are left out for it."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        alike.setdefault((row.file, row.reason.rstrip(".")), []).append(row.place)
+    for (file, reason), (first, *others) in alike.items():
+        also = f" (also {', '.join(others)})" if others else ""
+        yield f"{f'{file} ' if with_files else ''}{first}: {reason}{also}"
 
 
 def _raw_rows(source: Source) -> Iterator[RawRow]:

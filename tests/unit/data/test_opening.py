@@ -171,9 +171,9 @@ def test_faulty_rows_are_shown_together_in_file_order(tmp_path: Path) -> None:
 def test_only_five_faulty_rows_are_shown(tmp_path: Path) -> None:
     faulty = [*[{"text": ""}] * 3, {"text": 5}, *[{"text": ""}] * 3]
     assert fault(write(tmp_path, {"text": "a"}, *faulty), "text") == (
-        "data.path='x.jsonl': 7 of 8 rows cannot be used: line 2, line 3, line 4, line 6: the text is empty; "
-        "fill it in or remove the row; line 5: the field 'text' holds a number; a string is needed; and 2 "
-        "more"
+        "data.path='x.jsonl': 7 of 8 rows cannot be used: line 2: the text is empty; fill it in or "
+        "remove the row (also line 3, line 4, line 6); line 5: the field 'text' holds a number; a string is "
+        "needed; and 2 more"
     )
 
 
