@@ -181,7 +181,8 @@ def explain_unrendered(tally: Tally, split: str) -> list[str]:
     messages = []
     for removals in (tally.removed[check] for check in (SPECIAL_TOKEN, UNRENDERED) if check in tally.removed):
         first = removals.examples[0]
-        more = f" (and {removals.count - 1:,} more {split} rows)" if removals.count > 1 else ""
+        others = removals.count - 1
+        more = f" (and {others:,} more {split} row{'s' * (others > 1)})" if others else ""
         messages.append(f"{first.file} {first.place}: {first.reason.rstrip('.')}{more}")
     return messages
 

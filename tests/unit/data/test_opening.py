@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from loralab.config.data import ColumnsConfig, DataConfig
+from loralab.config.data import ColumnsConfig, DataConfig, PrivacyConfig
 from loralab.data.intake import Intake
 from loralab.data.opening import check_purpose, explain_form, open_source, refuse_faults
 from loralab.data.records import Conversation, Message, PreferencePair, Record
@@ -241,6 +241,28 @@ def test_half_of_a_surrogate_pair_is_refused(tmp_path: Path) -> None:
         "data.path='x.jsonl' line 2: turn 1 holds half of a surrogate pair, which no tokenizer can encode; "
         "remove it"
     )
+
+
+@needs_data
+def test_every_public_file_is_accounted_for() -> None:
+    found = {}
+    for path in sorted(DATA_DIR.glob("*.json*")):
+        given = config(path, privacy=PrivacyConfig(action="none"))
+        (source,) = list_sources(given)
+        form, rows = open_source(source)
+        assert form is not None
+        tally = Intake(source, form, given, for_training=False)(list(rows)).tally
+        assert tally.rows == tally.kept + sum(removals.count for removals in tally.removed.values())
+        found[path.name] = (form.name, tally.rows, tally.kept)
+    assert found == {
+        "alpaca_en_demo.json": ("alpaca", 999, 999),
+        "dpo_en_demo.json": ("sharegpt_preference", 300, 300),
+        "gsm8k_test.jsonl": ("question_answer", 1319, 1319),
+        "gsm8k_train.jsonl": ("question_answer", 7473, 7473),
+        "ifeval_prompts.jsonl": ("prompts", 541, 541),
+        "mt_bench_questions.jsonl": ("prompts", 80, 80),
+        "v1_sft_demo.jsonl": ("openai", 500, 500),
+    }
 
 
 @needs_data
