@@ -6,6 +6,7 @@ import hydra
 
 from loralab.config.load import exit_codes, load_train, register_schemas
 from loralab.config.schema import TrainConfig
+from loralab.data.sources.presence import config_faults
 from loralab.runs.folder import check_writable
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def main(config: "DictConfig") -> None:
     """Trains one run."""
     with exit_codes(TrainConfig):
-        settings = load_train(config)
+        settings = load_train(config, config_faults)
         check_writable(settings.run.outputs_dir, "run.outputs_dir")
         from loralab.training.fit import (
             train,  # imports torch, which --help and bad configs need not wait for

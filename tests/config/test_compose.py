@@ -13,9 +13,9 @@ from hydra.errors import HydraException
 from loralab.config import data as data_schema
 from loralab.config import model as model_schema
 from loralab.config import schema
+from loralab.config.explanation import leaf_keys
 from loralab.config.load import (
     explain,
-    leaf_keys,
     load_evaluate,
     load_train,
     read_yaml,

@@ -55,6 +55,11 @@ COMPOSITION = [
     Case("null for a group", ["model=llama3_8b", "lora=null"], ["error: lora=null: a group takes the name"]),
     Case("no key", ["=3"], ["=3"]),
     Case("no value", ["lora.r"], ["'lora.r'"]),
+    Case(
+        "a sign that needs quotes",
+        ["data.path=~/rows.jsonl"],
+        ["cannot read 'data.path=~/rows.jsonl'. Put quotes around", "\"data.path='~/rows.jsonl'\"."],
+    ),
     Case("a sweep without -m", ["lora=r8,r16"], ["lora=r8,r16", "Add -m"]),
     Case("a misspelt choice in a sweep", ["-m", "lora=r8,r65"], ["lora=r65", "Did you mean 'r64'?"]),
     Case(
@@ -64,6 +69,16 @@ COMPOSITION = [
             "2 faults",
             "optim.lr=3.0 is out of range. Allowed: above 0, at most 1.",
             "lora.r=0 is out of range. Allowed: 1 to 1024.",
+        ],
+    ),
+    on_files(
+        "missing files among other faults, before the model is looked at",
+        ["model.path={tmp}/no", "lora.r=0", "data.val_path={tmp}/val.jsonl", "data.test_path={tmp}/emty.*"],
+        [
+            "3 faults",
+            "lora.r=0 is out of range.",
+            "/val.jsonl' does not exist.",
+            "/emty.*' matches no file.",
         ],
     ),
 ]
@@ -276,6 +291,7 @@ def test_help_tells_how_to_use_the_command(command: Command, script: str, words:
     ("train.py", "--help", 0),
     ("train.py", "lora.rank=3", 2),
     ("train.py", "lora.r=0", 2),
+    ("train.py", "data=file data.path=no.jsonl dry_run=true", 2),
     ("evaluate.py", "--help", 0),
     ("evaluate.py", "max_examples=0", 2),
 ])  # fmt: skip
@@ -289,7 +305,7 @@ def test_help_and_refused_configs_do_not_wait_for_torch(
         "finally:\n"
         "    print('torch' in sys.modules, file=sys.stderr)\n"
     )
-    program = f"import sys; sys.argv = [{script!r}, {argument!r}]\n{watch}"
+    program = f"import sys; sys.argv = {[script, *argument.split()]!r}\n{watch}"
 
     result = subprocess.run(
         [sys.executable, "-c", program],

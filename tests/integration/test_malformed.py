@@ -378,13 +378,16 @@ CONFIGURED = [
 ]  # fmt: skip
 UNRENDERED = [
     Bad("an end of turn in a question", {**asked(9), "prompt": "a<|im_end|>"}, "turn 1 (user) holds the text "
-        "of the special token '<|im_end|>'"),
-    Bad("a begin of turn in an answer", {**asked(9), "completion": "<|im_start|>b"}, "turn 2 (assistant)"),
-    Bad("an end of text in a document", {"text": "a<|endoftext|>b"}, "'<|endoftext|>'", "text"),
+        "of the special token '<|im_end|>', which would be read as that token; take it out of the text",
+        check="special_token"),
+    Bad("a begin of turn in an answer", {**asked(9), "completion": "<|im_start|>b"}, "turn 2 (assistant)",
+        check="special_token"),
+    Bad("an end of text in a document", {"text": "a<|endoftext|>b"}, "'<|endoftext|>'", "text",
+        "special_token"),
     Bad("tools that the template does not know", {**chat(9), "tools": [{"name": "f"}]},
-        "leaves out the tools", "openai"),
+        "leaves out the tools", "openai", "chat_template"),
     Bad("a weight on a question", talk({"role": "user", "content": "a", "weight": 1}, ("assistant", "b")),
-        "turn 1 (user) has the weight 1: only assistant turns", "openai"),
+        "turn 1 (user) has the weight 1: only assistant turns", "openai", "chat_template"),
 ]  # fmt: skip
 REMOVED = [
     Bad("an empty question", {**asked(9), "prompt": " "}, "turn 1 (user) has 0 of at least 1",
@@ -635,8 +638,8 @@ def test_a_row_that_cannot_be_rendered_is_left_out_and_counted(
     data = prepare(path, "skip")
 
     assert_nothing_is_lost(data, NUM_GOOD + 1)
-    assert removed(data) == {"chat_template": 1}
-    found = [tally.removed["chat_template"] for tally in data.report.splits.values() if tally.removed]
+    assert removed(data) == {case.check: 1}
+    found = [tally.removed[case.check] for tally in data.report.splits.values() if tally.removed]
     assert [(row.file, row.place) for row in found[0].examples] == [(str(path), "line 7")]
     assert case.says in found[0].examples[0].reason
     assert answers(data) == good_answers(case.form)

@@ -103,14 +103,19 @@ class Gathered:
         return [account.tally for account in self.accounts]
 
 
-def open_all(request: Request) -> list[Opened]:
+def open_all(request: Request, on_error: str | None = None) -> list[Opened]:
     """Opens every source and finds its form.
+
+    Args:
+        request: The sources and the options.
+        on_error: With `skip`, the form of most of the first rows is taken; None follows the options.
 
     Raises:
         DataError: A file cannot be read, or no single form fits.
     """
     config = request.config
-    return [open_one(source, config.max_examples, config.on_error) for source in request.sources]
+    on_error = config.on_error if on_error is None else on_error
+    return [open_one(source, config.max_examples, on_error) for source in request.sources]
 
 
 def open_one(source: Source, max_rows: int | None, on_error: str = "raise") -> Opened:
@@ -214,7 +219,8 @@ def refuse_faults(tallies: Iterable[Tally], on_error: str) -> None:
     count = sum(removals.count for removals in faulty)
     if not count or on_error == "skip":
         return
-    rows = [row for removals in faulty for row in removals.examples][:SHOWN_EXAMPLES]
+    found = sorted((row for removals in faulty for row in removals.examples), key=lambda row: row.order)
+    rows = found[:SHOWN_EXAMPLES]
     shown = [f"{row.file} {row.place}: {row.reason}" for row in rows]
     if count > len(shown):
         shown.append(f"and {count - len(shown)} more")

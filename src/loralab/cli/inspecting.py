@@ -11,6 +11,7 @@ from loralab.cli.request import Request
 from loralab.cli.tables import (
     balance,
     make_console,
+    plural,
     print_fields,
     print_findings,
     print_profile,
@@ -19,6 +20,8 @@ from loralab.cli.tables import (
     say,
     total,
 )
+from loralab.data.intake import INVALID, UNREADABLE
+from loralab.data.opening import SEE_ALL
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +36,8 @@ def run_inspect(request: Request, tokenizer: str | None, html: Path | None, num_
         html: Page to write.
         num_examples: Examples to print.
     """
-    opened = open_all(request)
+    # Rows that do not fit are shown among those left out, whatever becomes of them in a run.
+    opened = open_all(request, on_error="skip")
     loaded = None
     if tokenizer is not None:
         # It logs while it is imported; no kernel of it is used here.
@@ -60,5 +64,9 @@ def _print_rows(console: "Console", opened: list[Opened], gathered: Gathered, re
     if len(opened) > 1:
         say(console, f"all rows: {balance(whole)}", "bold")
     print_removed(console, whole)
+    unusable = sum(whole.removed[check].count for check in (UNREADABLE, INVALID) if check in whole.removed)
+    if unusable and request.config.on_error == "raise":
+        stop = f"{plural(unusable, 'row')} would stop a run; on_error=skip leaves such rows out."
+        say(console, f"{stop} {SEE_ALL}\n", "red")
     print_findings(console, gathered, request.config)
     print_profile(console, make_profile(gathered.corpus, gathered.alive))

@@ -2,14 +2,16 @@
 
 import dataclasses
 import glob
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from loralab.config.data import DataConfig, SourceConfig
-from loralab.config.load import leaf_keys, load_data
+from loralab.config.explanation import leaf_keys
+from loralab.config.load import load_data
 from loralab.data.source import Source, list_sources
 from loralab.data.sources import is_hub
+from loralab.data.sources.presence import place_faults
 from loralab.errors import ConfigError
 
 PLACES = ("name", "path", "sources", "val_path", "test_path")
@@ -27,7 +29,7 @@ READING = (
 TOKENS = ("supervise", "chat_template", "max_length", "over_length", "max_dropped", "preference", "on_error")
 TOKEN_LIMITS = ("quality.min_tokens", "quality.max_tokens")
 EFFECTIVE: dict[str, tuple[str, ...]] = {
-    "inspect": (*READING, "dedup"),
+    "inspect": (*READING, "on_error", "dedup"),
     "inspect --tokenizer": (*READING, "dedup", *TOKENS),
     "validate": READING,
     "convert": (*READING, "on_error"),
@@ -85,8 +87,13 @@ def make_request(paths: Sequence[str], options: Sequence[str], command: str) -> 
             raise ConfigError(f"{option}: name the rows as PATH, without a key.")
     defaults = () if command.partition(" ")[0] in ("inspect", "validate") else AS_THEY_ARE
     unseen = ["path=PATH", *defaults]
+
+    def look(config: DataConfig) -> Iterator[str]:
+        """Yields why files cannot be read; `validate` lists that itself, beside the faults of the others."""
+        return place_faults((KEY, path, config.encoding) for path in paths if command != "validate")
+
     try:
-        config = load_data([*unseen, *options])
+        config = load_data([*unseen, *options], look)
     except ConfigError as error:
         raise ConfigError(str(error).removeprefix(f"{' '.join(unseen)} ")) from None
     config.path, config.sources = None, [SourceConfig(path=path) for path in paths]

@@ -1,7 +1,7 @@
 """Rows as a model would see them: tokens, what is learned of them, and what training would refuse."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from loralab.config.data import DataConfig
 from loralab.config.model import ModelConfig
 from loralab.data.chat_templates import set_chat_template
 from loralab.data.corpus import Corpus
-from loralab.data.encoding import UNRENDERED, ExampleMaker
+from loralab.data.encoding import ExampleMaker, explain_unrendered
 from loralab.data.gate import Ledger, LengthCount, check_lengths, check_supervision, make_ledger
 from loralab.data.intake import BAD_ANSWER, NO_ANSWER, to_supervised
 from loralab.data.prepare import chunks_by_source
@@ -129,6 +129,7 @@ def count_tokens(
     store, tally = ExampleStore(path), Tally()
     for each in by_source.values():
         tally.add(each)
+    unrendered = explain_unrendered(tally, "inspected") if config.on_error == "raise" else []
     return TokenAccount(
         rows=tally.rows,
         tally=tally,
@@ -136,7 +137,7 @@ def count_tokens(
         store=store,
         ledger=make_ledger(count, store.lengths, store.supervised),
         lengths=count.lengths,
-        refusals=[*_unrendered(tally, config.on_error), *_refusals(faults, count, len(store), config)],
+        refusals=[*unrendered, *_refusals(faults, count, len(store), config)],
     )
 
 
@@ -162,14 +163,6 @@ def _explain_no_answer(record: Record) -> str:
     if isinstance(record, LabelledConversation) and not record.label:
         return BAD_ANSWER
     return NO_ANSWER if is_prompt_only(record) else ""
-
-
-def _unrendered(tally: Tally, on_error: str) -> Iterator[str]:
-    removals = tally.removed.get(UNRENDERED)
-    if removals is not None and on_error == "raise":
-        first = removals.examples[0]
-        more = f" (and {removals.count - 1:,} more rows)" if removals.count > 1 else ""
-        yield f"{first.file} {first.place}: {first.reason}{more}"
 
 
 def _refusals(

@@ -62,7 +62,7 @@ def _place_faults(data: DataConfig) -> Iterator[str]:
             )
     for key in ("path", "val_path", "test_path"):
         value = getattr(data, key)
-        if value is not None and not _is_path(value):
+        if value is not None and not is_path(value):
             yield f"data.{key}={value!r} is no path. Give a file, folder, glob, hub:owner/name, or a list."
 
 
@@ -71,7 +71,7 @@ def _source_faults(data: DataConfig) -> Iterator[str]:
         key = f"data.sources[{number}]"
         if source.format is not None and source.format not in FORMATS:
             yield _unknown_form(key, source.format)
-        if source.path is None or not _is_path(source.path):
+        if source.path is None or not is_path(source.path):
             yield f"{key}.path={source.path!r} is no path. Give a file, folder, glob or hub:owner/name."
         for name, low in (("weight", 0), ("rows", 0), ("epochs", 0), ("loss_weight", 0)):
             value = getattr(source, name)
@@ -96,7 +96,7 @@ def _benchmark_faults(data: DataConfig) -> Iterator[str]:
         given = entry if isinstance(entry, BenchmarkConfig) else BenchmarkConfig(path=entry)
         if given.format not in FORMATS:
             yield _unknown_form(key, given.format)
-        if not _is_path(given.path):
+        if not is_path(given.path):
             yield f"{key}.path={given.path!r} is no path. Give a file, folder, glob or hub:owner/name."
 
 
@@ -117,7 +117,8 @@ def _split_faults(data: DataConfig) -> Iterator[str]:
         yield f"data.split.by={by} belongs to data.split.method={RESERVED_BY[by]}."
 
 
-def _is_path(value: Any) -> bool:
+def is_path(value: Any) -> bool:
+    """Whether a value is a text or a list of texts, none of them empty."""
     listed = value if isinstance(value, list) else [value]
     return bool(listed) and all(isinstance(each, str) and each for each in listed)
 

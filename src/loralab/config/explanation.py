@@ -4,7 +4,7 @@ import dataclasses
 import re
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
@@ -13,6 +13,22 @@ KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "
 _AS_IT_IS = re.compile(r"null|true|false|[-+.\d].*|[\[{].*", re.IGNORECASE)
 """Values that are shown without quotes."""
 _REFUSED = re.compile(r"Value '(.*)' (?:of type|is not a valid)|Cannot convert '\w+' to string: '(.*)'")
+
+
+def leaf_keys(schema: type, prefix: str = "") -> Iterator[str]:
+    """Yields every dotted key of a schema, such as `lora.r`."""
+    for item in dataclasses.fields(schema):
+        if isinstance(item.type, type) and dataclasses.is_dataclass(item.type):
+            yield from leaf_keys(item.type, f"{prefix}{item.name}.")
+        else:
+            yield f"{prefix}{item.name}"
+
+
+def dotted_keys(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yields the dotted key of every value in nested mappings."""
+    for name, value in tree.items():
+        is_group = isinstance(value, Mapping)
+        yield from dotted_keys(value, f"{prefix}{name}.") if is_group else [f"{prefix}{name}"]
 
 
 def explain_type(schema: type, key: str, value: str, prefix: str = "") -> str:
@@ -47,6 +63,19 @@ def explain_form(text: str) -> str:
     if removed := re.search(r"Error merging override (~\S+)", text):
         return f"{removed[1]} cannot be removed. Give it another value, or null where that is allowed."
     return ""
+
+
+def explain_syntax(override: str, reason: str) -> str:
+    """Says that an override cannot be read, and how to write a value with signs that mean something.
+
+    Args:
+        override: The override as typed.
+        reason: What the library says; its lexer names nothing but itself.
+    """
+    key, _, value = override.partition("=")
+    why = "" if reason.startswith("Lexer") else f": {reason.rstrip('.')}"
+    quoted = f""" Put quotes around the value, inside those of the shell: "{key}='{value}'"."""
+    return f"cannot read {override!r}{why}.{quoted if key and value and value[0] not in '[{' else ''}"
 
 
 def explain_group(words: Sequence[str], groups: Iterable[str]) -> str:

@@ -1,11 +1,10 @@
 """The door between Hydra and the package: the only module that touches OmegaConf."""
 
 import contextlib
-import dataclasses
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -19,12 +18,22 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from loralab.config.data import BenchmarkConfig, ColumnsConfig, DataConfig, PromptTemplateConfig, SourceConfig
-from loralab.config.explanation import explain_form, explain_group, explain_type, holds_any_key, refused_value
+from loralab.config.explanation import (
+    dotted_keys,
+    explain_form,
+    explain_group,
+    explain_syntax,
+    explain_type,
+    holds_any_key,
+    leaf_keys,
+    refused_value,
+)
 from loralab.config.schema import EvaluateConfig, TrainConfig
 from loralab.config.validate import validate_evaluate, validate_train
 from loralab.errors import ConfigError, Interrupted, LoralabError, did_you_mean
 
 Config = TypeVar("Config", TrainConfig, EvaluateConfig)
+Look = Callable[[DataConfig], Iterable[str]]
 
 EXIT_USER = 2
 EXIT_INTERRUPTED = 130
@@ -43,14 +52,18 @@ def register_schemas() -> None:
     store.store(name="evaluate_schema", node=EvaluateConfig)
 
 
-def load_train(config: DictConfig) -> TrainConfig:
+def load_train(config: DictConfig, look: Look | None = None) -> TrainConfig:
     """Turns Hydra's composed config into a checked dataclass with every derived value filled in.
+
+    Args:
+        config: What Hydra composed.
+        look: Finds the faults of the files that the config names.
 
     Raises:
         ConfigError: One message with every fault found.
     """
     typed = cast(TrainConfig, _to_object(config, TrainConfig))
-    validate_train(typed)
+    validate_train(typed, look(typed.data) if look else ())
     return typed
 
 
@@ -96,11 +109,12 @@ def load_evaluate(config: DictConfig) -> EvaluateConfig:
     return typed
 
 
-def load_data(overrides: Sequence[str]) -> DataConfig:
+def load_data(overrides: Sequence[str], look: Look | None = None) -> DataConfig:
     """Builds a checked `data` group from overrides such as `columns.prompt=question`, without Hydra.
 
     Args:
         overrides: Keys of the group, with or without `data.` in front; `path` must be among them.
+        look: As in `load_train`.
 
     Raises:
         ConfigError: One message with every fault found.
@@ -122,7 +136,7 @@ def load_data(overrides: Sequence[str]) -> DataConfig:
         raise ConfigError(wrong or f"{' '.join(overrides)}: {_first_line(error)}") from error
     data.name = "file"
     _read_entries(data)
-    validate_train(TrainConfig(data=data))
+    validate_train(TrainConfig(data=data), look(data) if look else ())
     return data
 
 
@@ -197,7 +211,7 @@ def explain(error: Exception, schema: type[TrainConfig] | type[EvaluateConfig]) 
         options = list(error.options or [])
         return f"{group}={choice} is unknown.{did_you_mean(choice, options)} Known: {', '.join(options)}."
     if isinstance(error, OverrideParseException):
-        return f"cannot read {error.override!r}: {_first_line(error)}"
+        return explain_syntax(error.override or "", _first_line(error))
     text = f"{error}\n{error.__cause__ or ''}"
     if form := explain_form(text):
         return form
@@ -233,19 +247,10 @@ def _groups(schema: type) -> set[str]:
     return parents | ({"experiment", "debug"} if parents else set())
 
 
-def leaf_keys(schema: type, prefix: str = "") -> Iterator[str]:
-    """Yields every dotted key of a schema, such as `lora.r`."""
-    for item in dataclasses.fields(schema):
-        if isinstance(item.type, type) and dataclasses.is_dataclass(item.type):
-            yield from leaf_keys(item.type, f"{prefix}{item.name}.")
-        else:
-            yield f"{prefix}{item.name}"
-
-
 def _to_object(config: DictConfig, schema: type) -> Any:
     known = set(leaf_keys(schema))
     free = tuple(f"{key}." for key in known if holds_any_key(schema, key))
-    for key in _dotted(cast(Mapping[str, Any], OmegaConf.to_container(config))):
+    for key in dotted_keys(cast(Mapping[str, Any], OmegaConf.to_container(config))):
         # An override with `+` adds a key that no schema has; it would be ignored without a word.
         if key not in known and not key.startswith(free):
             raise ConfigError(f"{key} is unknown.{did_you_mean(key, known)}")
@@ -272,7 +277,7 @@ def _typed(key: str, entry: Any, schema: type) -> Any:
     known = set(leaf_keys(schema))
     for group, inner in (("columns", ColumnsConfig), ("prompt_template", PromptTemplateConfig)):
         known |= {f"{group}.{name}" for name in leaf_keys(inner) if group in known}
-    for name in _dotted(entry):
+    for name in dotted_keys(entry):
         if name not in known:
             raise ConfigError(f"{key}.{name} is unknown.{did_you_mean(name, known)}")
     try:
@@ -281,12 +286,6 @@ def _typed(key: str, entry: Any, schema: type) -> Any:
         name = str(error.full_key or "")
         wrong = explain_type(schema, name, refused_value(str(error)), f"{key}.") if name else ""
         raise ConfigError(wrong or f"{key}: {_first_line(error)}") from error
-
-
-def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for name, value in tree.items():
-        is_group = isinstance(value, Mapping)
-        yield from _dotted(value, f"{prefix}{name}.") if is_group else [f"{prefix}{name}"]
 
 
 def _first_line(error: BaseException) -> str:

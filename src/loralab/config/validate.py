@@ -1,7 +1,7 @@
 """Ranges, choices and cross-group rules, all checked before anything loads and reported together."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -128,13 +128,19 @@ RULES: dict[str, Rule] = {
 """Keys with a range."""
 
 
-def validate_train(config: TrainConfig) -> None:
+def validate_train(config: TrainConfig, more: Iterable[str] = ()) -> None:
     """Checks ranges, choices and what must hold between groups.
+
+    Args:
+        config: What to check.
+        more: Faults that were found elsewhere, to be listed with the others.
 
     Raises:
         ConfigError: One message that lists every fault.
     """
-    _raise_all([*_wrong_choices(config), *_out_of_range(config, RULES), *_cross_group(config)])
+    found = [*_wrong_choices(config), *_out_of_range(config, RULES), *_cross_group(config), *more]
+    # A wrong encoding is a fault of every file that should have it.
+    _raise_all(list(dict.fromkeys(found)))
 
 
 def validate_evaluate(config: EvaluateConfig) -> None:

@@ -26,6 +26,9 @@ PRIVATE_WORDS = "words that hold personal data"
 """What is said of shared words that cannot be quoted without it."""
 UNRENDERED = "chat_template"
 """The check that a row fails when its turns cannot be rendered as they are."""
+SPECIAL_TOKEN = "special_token"
+"""The check that a row fails when a text of it would be read as markup."""
+TAKE_OUT = "which would be read as that token; take it out of the text"
 
 
 @dataclass
@@ -84,8 +87,11 @@ class ExampleMaker:
                 if self.config.contamination.action == "drop":
                     tally.remove("contamination", found)
                     continue
+            if injected := self.renderer.injected(conversation):
+                tally.remove(SPECIAL_TOKEN, self._removed(conversation, f"{injected}, {TAKE_OUT}"))
+                continue
             try:
-                kept.append((int(number), conversation, self._render(conversation)))
+                kept.append((int(number), conversation, self.renderer.render(conversation)))
             except DataError as error:
                 tally.remove(UNRENDERED, self._removed(conversation, str(error)))
         encoded = encode(self.tokenizer, [rendered for _, _, rendered in kept], self.words)
@@ -123,11 +129,6 @@ class ExampleMaker:
 
     def _removed(self, conversation: Conversation, reason: str) -> RemovedRow:
         return describe_removed(conversation, reason, self.quoted_kinds)
-
-    def _render(self, conversation: Conversation) -> Rendered:
-        if injected := self.renderer.injected(conversation):
-            raise DataError(injected)
-        return self.renderer.render(conversation)
 
     def _fit(
         self, encoded: Encoded, conversation: Conversation, tally: Tally, count: LengthCount
@@ -168,6 +169,22 @@ class ExampleMaker:
             return fitted.encoded
         spans = tuple((start, end, weight * factor) for start, end, weight in fitted.encoded.spans)
         return Encoded(fitted.encoded.input_ids, spans)
+
+
+def explain_unrendered(tally: Tally, split: str) -> list[str]:
+    """Says of each check of the rendering which row is the first to fail it, and how to go on.
+
+    Args:
+        tally: What became of the rows.
+        split: Name of the split.
+    """
+    messages = []
+    for removals in (tally.removed[check] for check in (SPECIAL_TOKEN, UNRENDERED) if check in tally.removed):
+        first = removals.examples[0]
+        others = removals.count - 1
+        more = f" (and {others:,} more {split} row{'s' * (others > 1)})" if others else ""
+        messages.append(f"{first.file} {first.place}: {first.reason.rstrip('.')}{more}")
+    return messages
 
 
 def place_of(conversation: Conversation) -> str:

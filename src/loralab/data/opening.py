@@ -16,6 +16,7 @@ from loralab.errors import DataError
 
 NAMED_FIELDS = 12
 FIELD_CHARS = 40
+SEE_ALL = "`loralab data validate` lists every fault of the rows."
 PREFERENCE_FORMS = ("preference", "sharegpt_preference", "unpaired")
 
 
@@ -58,25 +59,31 @@ def open_source(
     except DataError as error:
         common = _most_common_form(whole, source) if on_error == "skip" else None
         if common is None:
-            raise MisfitError(shorten(_explain_misfit(source, first, error, on_error))) from None
+            raise _explain_misfit(source, first, error, on_error) from None
         form = common
     return form, chain(first, rows)
 
 
-def _explain_misfit(source: Source, rows: Sequence[RawRow], error: DataError, on_error: str) -> str:
-    """Names the file that the first row without a form stands in, and why it has none."""
+def _explain_misfit(source: Source, rows: Sequence[RawRow], error: DataError, on_error: str) -> DataError:
+    """Names the file that the first row without a form stands in, and why it has none.
+
+    A row before it that cannot be read is named instead, unless such rows are to be skipped: the rows after
+    it may lack a form for no other reason.
+    """
     seen: list[Row] = []
     for file, row in rows:
         if not isinstance(row, Row):
-            continue
+            if on_error == "skip":
+                continue
+            return DataError(f"{source.key}={file!r} {row.place}: {row.reason.rstrip('.')}. {SEE_ALL}")
         seen.append(row)
         try:
             choose_format(seen, source.form, source.columns)
         except DataError as earlier:
             # Rows that fit two forms may be told apart by a later one, but not where that is to be skipped.
             if on_error == "skip" or "forms fit" not in str(earlier):
-                return f"{source.key}={file!r}: {earlier}"
-    return f"{source.key}={source.path!r}: {error}"
+                return MisfitError(shorten(f"{source.key}={file!r}: {earlier}"))
+    return MisfitError(shorten(f"{source.key}={source.path!r}: {error}"))
 
 
 def _most_common_form(rows: Sequence[Row], source: Source) -> Format | None:
@@ -151,7 +158,7 @@ def refuse_faults(source: Source, tally: Tally, on_error: str) -> None:
     count = sum(each.count for each in faults)
     if not count or (on_error == "skip" and count < tally.rows):
         return
-    rows = sorted((row for each in faults for row in each.examples), key=lambda row: (row.file, _number(row)))
+    rows = sorted((row for each in faults for row in each.examples), key=lambda row: row.order)
     if count == tally.rows and all(row.reason == NO_ANSWER for row in rows):
         raise DataError(
             f"{source.key}={source.path!r}: no assistant turns: nothing to train on. Give rows with answers, "
@@ -161,16 +168,19 @@ def refuse_faults(source: Source, tally: Tally, on_error: str) -> None:
         raise DataError(f"{source.key}={rows[0].file!r} {rows[0].place}: {rows[0].reason}")
     files = {row.file for row in rows}
     where = f"{source.key}={rows[0].file!r}" if len(files) == 1 else f"{source.key}={source.path!r}"
-    shown = "; ".join(
-        f"{row.place if len(files) == 1 else f'{row.file} {row.place}'}: {row.reason}"
-        for row in rows[:SHOWN_EXAMPLES]
-    )
+    shown = "; ".join(_list_alike(rows[:SHOWN_EXAMPLES], with_files=len(files) > 1))
     rest = f"; and {count - len(rows[:SHOWN_EXAMPLES])} more" if count > SHOWN_EXAMPLES else ""
     raise DataError(f"{where}: {count} of {tally.rows} rows cannot be used: {shown}{rest}")
 
 
-def _number(row: RemovedRow) -> int:
-    return int(row.place.rpartition(" ")[2])
+def _list_alike(rows: Sequence[RemovedRow], with_files: bool) -> Iterator[str]:
+    """Yields each reason with the rows of a file that are left out for it."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        alike.setdefault((row.file, row.reason.rstrip(".")), []).append(row.place)
+    for (file, reason), (first, *others) in alike.items():
+        also = f" (also {', '.join(others)})" if others else ""
+        yield f"{f'{file} ' if with_files else ''}{first}: {reason}{also}"
 
 
 def _raw_rows(source: Source) -> Iterator[RawRow]:

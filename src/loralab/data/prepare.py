@@ -21,7 +21,7 @@ from loralab.config.data import DataConfig
 from loralab.data.benchmarks import benchmark_sources
 from loralab.data.cache import cache_key, flush, prune, remove, touch
 from loralab.data.collecting import collect
-from loralab.data.encoding import ExampleMaker
+from loralab.data.encoding import ExampleMaker, explain_unrendered
 from loralab.data.gate import Ledger, LengthCount, check_lengths, check_supervision, make_ledger
 from loralab.data.masking import Example
 from loralab.data.mixing import SourceShare
@@ -239,13 +239,10 @@ def _close_sources(report: DataReport, counts: Sequence[LengthCount], stores: Se
 
 
 def _refuse_unrendered(tally: Tally, part: str, config: DataConfig) -> None:
-    removals = tally.removed.get("chat_template")
-    if removals is None or config.on_error == "skip":
-        return
-    first = removals.examples[0]
-    more = f" (and {removals.count - 1} more {part} rows)" if removals.count > 1 else ""
-    remedy = " Mend the rows, or leave such rows out with data.on_error=skip."
-    raise DataError(f"{first.file} {first.place}: {first.reason}{more}.{remedy}")
+    messages = explain_unrendered(tally, part)
+    if messages and config.on_error != "skip":
+        remedy = "Mend the rows, or leave such rows out with data.on_error=skip."
+        raise DataError(f"{'; '.join(messages)}. {remedy}")
 
 
 def _open(folder: Path, sources: Sequence[Source], files: list[DataFile]) -> PreparedData:

@@ -26,6 +26,11 @@ class RemovedRow:
     excerpt: str = ""
     """The beginning of what it says."""
 
+    @property
+    def order(self) -> tuple[str, int]:
+        """Sorts rows as they stand in their files."""
+        return self.file, int(self.place.rpartition(" ")[2])
+
 
 @dataclass
 class Removals:

@@ -188,6 +188,11 @@ class Renderer:
 
     def _turn_span(self, conversation: Conversation, turn: int, text: str) -> tuple[int, int]:
         messages, tools = conversation.messages, conversation.tools
+        if turn == 0:
+            raise DataError(
+                "turn 1 is the assistant's, and no turn before it asks for it: take it out, put a user turn "
+                "before it, or learn the last answer only with data.supervise=last"
+            )
         message, before = messages[turn], self.prompt(messages[:turn], tools)
         start = len(before)
         if not text.startswith(before):

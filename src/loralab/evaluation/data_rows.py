@@ -12,7 +12,9 @@ from loralab.runs.memory import GIB
 MINUTE, HOUR, DAY = 60, 3600, 86400
 MIB = 2**20
 SOURCE_COLUMNS = ("source", "part", "form", "rows", "left out", "left out later", "kept")
-SOURCE_NOTE = "left out: before the split; left out later: after it, for their overlap, template or length"
+COUNT_COLUMNS = ("source", "part", "rows", "left out", "left out later", "kept")
+"""Columns of the same in numbers alone, for a terminal, whose lines are too short for names of checks."""
+SOURCE_NOTE = "left out later: after the split, for overlap, special tokens, template or length"
 SPLIT_COLUMNS = (
     "split", "rows", "examples", "tokens", "learned", "share", "median", "longest", "cut", "dropped", "lost",
 )  # fmt: skip
@@ -72,6 +74,16 @@ def source_rows(report: DataReport) -> list[tuple[str, ...]]:
          f"{source.tally.kept - source.later.num_removed:,}")
         for source in (*report.sources, *report.benchmarks)
     ]  # fmt: skip
+
+
+def source_counts(report: DataReport) -> list[tuple[str, ...]]:
+    """Lists each source and benchmark under `COUNT_COLUMNS`."""
+    return [
+        (name, part, rows, f"{source.tally.num_removed:,}", f"{source.later.num_removed:,}", kept)
+        for source, (name, part, _, rows, *_, kept) in zip(
+            (*report.sources, *report.benchmarks), source_rows(report), strict=True
+        )
+    ]
 
 
 def source_notes(report: DataReport) -> list[tuple[str, str]]:
@@ -194,7 +206,7 @@ def times_seen(line: MixtureLine) -> str:
     if not line.most:
         return "never"
     if not line.fewest:
-        return f"{line.taken / line.available:.3g} of them once"
+        return f"{100 * line.taken / line.available:.3g}% once"
     if line.fewest < line.most:
         return f"{line.fewest:,} to {line.most:,} times"
     return "once" if line.most == 1 else f"{line.most:,} times"

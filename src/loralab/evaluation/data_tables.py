@@ -1,6 +1,6 @@
 """The facts about data in the terminal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +15,8 @@ from loralab.evaluation.token_view import as_terminal_text, printable
 TERMINAL_EXAMPLES = 3
 TERMINAL_TOKENS = 240
 """Tokens shown of an example, so that a few fill a screen."""
+MOST_HEADING = 8
+"""Characters of a heading that stays on one line."""
 TERMINAL_REMOVED = 2
 """Rows shown of what each check left out."""
 
@@ -22,7 +24,9 @@ TERMINAL_REMOVED = 2
 def print_facts(console: Console, facts: DataFacts) -> None:
     """Prints what became of the rows, what is learned of them, and what the run would do."""
     report = facts.report
-    _print_table(console, "sources", data_rows.SOURCE_COLUMNS, data_rows.source_rows(report))
+    _heading(console, "sources")
+    counts = data_rows.source_counts(report)
+    console.print(_table(data_rows.COUNT_COLUMNS, counts, words=data_rows.COUNT_COLUMNS[:2]))
     console.print(Text(data_rows.SOURCE_NOTE, "dim"))
     for name, note in data_rows.source_notes(report):
         console.print(Text(printable(f"{name}: {note}"), "dim"), soft_wrap=True)
@@ -115,12 +119,14 @@ def _print_table(console: Console, title: str, columns: Sequence[str], rows: Ite
     console.print(_table(columns, rows))
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+def _table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], words: Container[str] = data_rows.WORD_COLUMNS
+) -> Table:
     table = Table()
     for column in columns:
-        table.add_column(
-            column, justify="left" if column in data_rows.WORD_COLUMNS else "right", overflow="fold"
-        )
+        # Headings of two lines leave room for what stands below the others.
+        heading = column if len(column) <= MOST_HEADING else "\n".join(column.rsplit(" ", 1))
+        table.add_column(heading, justify="left" if column in words else "right", overflow="fold")
     for row in rows:
         # Text, not markup: a name may hold square brackets.
         table.add_row(*(Text(printable(cell)) for cell in row))

@@ -54,6 +54,28 @@ def test_everything_about_rows(run: Run, write_rows: Run) -> None:
         assert expected in lines
 
 
+def test_a_file_with_faults_is_shown_as_far_as_it_goes(run: Run, tmp_path: Path) -> None:
+    pair = '{"prompt": "ab", "completion": "cd"}\n'
+    (tmp_path / "rows.jsonl").write_text(
+        pair + '{"prompt": "a\n' + pair + '{"instruction": "a", "output": "b"}\n'
+    )
+    result = run("inspect", "rows.jsonl")
+    assert result.exit_code == 0
+    lines = squeezed(result.output)
+    stops = "2 rows would stop a run; on_error=skip leaves such rows out."
+    for expected in (
+        "form prompt_completion: has 'prompt' and 'completion' or 'response'",
+        "rows 4 read = 1 kept + 3 left out",
+        "invalid 1 rows.jsonl line 4: the field 'prompt' is missing.",
+        f"{stops} `loralab data validate` lists every fault of the rows.",
+    ):
+        assert expected in lines
+    assert any(line.startswith("unreadable 1 rows.jsonl line 2: broken JSON at column 12") for line in lines)
+    skipping = run("inspect", "rows.jsonl", "on_error=skip")
+    assert "note:" not in skipping.output
+    assert stops not in skipping.output
+
+
 def test_the_form_says_where_it_comes_from(run: Run, write_rows: Run) -> None:
     write_rows("rows.jsonl", ROWS[:1])
     lines = squeezed(run("inspect", "rows.jsonl", "format=question_answer").output)

@@ -53,7 +53,7 @@ def test_interruptions_and_the_system_are_explained(
         raise error
 
     monkeypatch.setattr(inspecting, "run_inspect", fail)
-    result = run("inspect", "a.jsonl")
+    result = run("inspect", "hub:owner/rows")
     assert (result.exit_code, result.stderr) == (code, says)
 
 
@@ -63,7 +63,7 @@ def test_a_bug_keeps_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(inspecting, "run_inspect", fail)
     with pytest.raises(ZeroDivisionError):
-        run("inspect", "a.jsonl")
+        run("inspect", "hub:owner/rows")
 
 
 def test_heavy_libraries_wait_until_they_are_needed() -> None:

@@ -87,7 +87,7 @@ def test_perplexity_against_full_precision(report: Run, rows_file: Path, tmp_pat
         (["--max-examples", "3"], "--max-examples counts rows of --data"),
         (["--json", "no/figures.json"], "the folder 'no' does not exist"),
         (["quant.skip_modules=[dwn_proj]"], "'dwn_proj' matches no linear layer of this model"),
-        (["--data", "rows.jsonl"], "data.max_length=1024 is longer than the model allows"),
+        (["--data", "hub:owner/rows"], "data.max_length=1024 is longer than the model allows"),
         (["--data", "none.jsonl", "max_length=256"], "none.jsonl"),
     ],
 )

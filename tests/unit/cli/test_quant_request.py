@@ -18,7 +18,7 @@ def test_words_go_to_their_groups() -> None:
             "max_examples=3",
             "data.columns.prompt=ask",
         ],
-        "rows.jsonl",
+        "hub:owner/rows",
         "none,nf4,int8",
     )
     assert (request.model.path, request.model.trust_remote_code) == ("7", True)
@@ -37,7 +37,7 @@ def test_the_embedded_model_is_the_default() -> None:
 
 
 def test_full_precision_is_added_where_rows_are_compared() -> None:
-    assert [quant.name for quant in make_quant_request([], "rows.jsonl", "nf4").quants] == ["none", "nf4"]
+    assert [quant.name for quant in make_quant_request([], "hub:owner/rows", "nf4").quants] == ["none", "nf4"]
     assert [quant.name for quant in make_quant_request([], None, "nf4, fp4").quants] == ["nf4", "fp4"]
 
 

@@ -31,9 +31,9 @@ def test_options_reach_every_source() -> None:
 
 
 def test_commands_that_write_check_only_what_is_asked_for() -> None:
-    assert make_request(["a"], [], "inspect").config.quality.min_chars == 1
-    assert make_request(["a"], [], "inspect").config.privacy.action == "report"
-    config = make_request(["a"], ["quality.max_garble=0.2"], "convert").config
+    assert make_request(["hub:a/b"], [], "inspect").config.quality.min_chars == 1
+    assert make_request(["hub:a/b"], [], "inspect").config.privacy.action == "report"
+    config = make_request(["hub:a/b"], ["quality.max_garble=0.2"], "convert").config
     assert (config.quality.min_chars, config.quality.role_order, config.privacy.action) == (
         None,
         False,
@@ -44,10 +44,14 @@ def test_commands_that_write_check_only_what_is_asked_for() -> None:
 
 def test_options_without_effect_are_known() -> None:
     options = ["max_length=64", "quality.min_tokens=2", "quality.min_chars=2", "dedup.near=prompt"]
-    assert make_request(["a"], options, "inspect").idle == ("max_length", "quality.min_tokens")
-    assert make_request(["a"], options, "inspect --tokenizer").idle == ()
-    assert make_request(["a"], options, "convert").idle == ("max_length", "quality.min_tokens", "dedup.near")
-    assert make_request(["a"], ["data.split.by=x", "split.method=grouped"], "split").idle == ()
+    assert make_request(["hub:a/b"], options, "inspect").idle == ("max_length", "quality.min_tokens")
+    assert make_request(["hub:a/b"], options, "inspect --tokenizer").idle == ()
+    assert make_request(["hub:a/b"], options, "convert").idle == (
+        "max_length",
+        "quality.min_tokens",
+        "dedup.near",
+    )
+    assert make_request(["hub:a/b"], ["data.split.by=x", "split.method=grouped"], "split").idle == ()
 
 
 @pytest.mark.parametrize(
@@ -66,3 +70,23 @@ def test_options_without_effect_are_known() -> None:
 def test_wrong_words_are_refused(paths: list[str], options: list[str], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         make_request(paths, options, "validate")
+
+
+def test_files_that_cannot_be_read_are_listed_with_the_other_faults(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("{}")
+    (tmp_path / "empty.jsonl").touch()
+    names = ("row.jsonl", "rows.jsonl", "empty.jsonl")
+    paths = [*(str(tmp_path / name) for name in names), "hub:a//b"]
+    with pytest.raises(ConfigError) as refused:
+        make_request(paths, ["quality.max_garble=2", "encoding=utf-8"], "inspect")
+    assert str(refused.value).splitlines() == [
+        "4 faults in the configuration:",
+        "  data.quality.max_garble=2.0 is out of range. Allowed: 0 to 1.",
+        f"  PATH={paths[0]!r} does not exist. Did you mean 'rows.jsonl'?",
+        f"  PATH={paths[2]!r} is empty; at least one row is needed.",
+        "  PATH='hub:a//b' names no dataset. Allowed: hub:owner/name.",
+    ]
+
+
+def test_validate_lists_missing_files_itself(tmp_path: Path) -> None:
+    assert len(make_request([str(tmp_path / "a.jsonl")], [], "validate").sources) == 1

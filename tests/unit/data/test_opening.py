@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from loralab.config.data import ColumnsConfig, DataConfig
+from loralab.config.data import ColumnsConfig, DataConfig, PrivacyConfig
 from loralab.data.intake import Intake
 from loralab.data.opening import check_purpose, explain_form, open_source, refuse_faults
 from loralab.data.records import Conversation, Message, PreferencePair, Record
@@ -169,10 +169,21 @@ def test_faulty_rows_are_shown_together_in_file_order(tmp_path: Path) -> None:
 
 
 def test_only_five_faulty_rows_are_shown(tmp_path: Path) -> None:
-    message = fault(write(tmp_path, {"text": "a"}, *[{"text": ""}] * 7))
-    assert message.startswith("data.path='x.jsonl': 7 of 8 rows cannot be used: line 2: ")
-    assert message.count("the text is empty") == 5
-    assert message.endswith("; and 2 more")
+    faulty = [*[{"text": ""}] * 3, {"text": 5}, *[{"text": ""}] * 3]
+    assert fault(write(tmp_path, {"text": "a"}, *faulty), "text") == (
+        "data.path='x.jsonl': 7 of 8 rows cannot be used: line 2: the text is empty; fill it in or "
+        "remove the row (also line 3, line 4, line 6); line 5: the field 'text' holds a number; a string is "
+        "needed; and 2 more"
+    )
+
+
+def test_reasons_that_are_sentences_are_listed_without_their_full_stops(tmp_path: Path) -> None:
+    good = {"prompt": "a", "completion": "b"}
+    path = write(tmp_path, good, {"prompt": "a"}, {"completion": "b"})
+    assert fault(path, "prompt_completion") == (
+        "data.path='x.jsonl': 2 of 3 rows cannot be used: line 2: the field 'completion' is missing; "
+        "line 3: the field 'prompt' is missing"
+    )
 
 
 def test_file_without_assistant_turns_has_its_own_message(tmp_path: Path) -> None:
@@ -190,6 +201,39 @@ def test_faulty_row_is_shown_rather_than_the_lack_of_assistant_turns(tmp_path: P
     assert "line 2: 'messages' turn 2: role='asistant' is unknown. Did you mean 'assistant'?" in message
 
 
+CUT = '{"prompt": "a", "comp'
+PAIR = '{"prompt": "a", "completion": "b"}'
+ALPACA = '{"instruction": "a", "output": "b"}'
+BOTH = '{"text": "a", "prompt": "a", "completion": "b"}'
+
+
+def write_lines(folder: Path, *lines: str) -> Path:
+    path = folder / "x.jsonl"
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+@pytest.mark.parametrize(("lines", "begins"), [
+    ((PAIR, CUT, PAIR, ALPACA), "data.path='x.jsonl' line 2: broken JSON at column 17: "),
+    ((CUT, '{"foo": 1}'), "data.path='x.jsonl' line 1: broken JSON"),
+    ((BOTH, CUT), "data.path='x.jsonl' line 2: broken JSON"),
+    ((PAIR, ALPACA, CUT), "data.path='x.jsonl': data.format='auto': line 2 has the fields"),
+], ids=["before-another-form", "before-no-form", "between-two-forms", "after-another-form"])  # fmt: skip
+def test_the_first_fault_of_a_file_without_one_form_is_named(
+    lines: tuple[str, ...], begins: str, tmp_path: Path
+) -> None:
+    message = fault(write_lines(tmp_path, *lines))
+    assert message.startswith(begins)
+    assert ("`loralab data validate` lists every fault" in message) == ("broken JSON" in begins)
+
+
+def test_a_broken_row_does_not_hide_the_form_where_it_is_skipped(tmp_path: Path) -> None:
+    path = write_lines(tmp_path, PAIR, CUT, ALPACA, PAIR)
+    assert len(load_records(config(path, on_error="skip"))) == 2
+    with pytest.raises(DataError, match=r"data\.format='auto': 2 forms fit"):
+        load_records(config(write_lines(tmp_path, BOTH, CUT), on_error="skip"))
+
+
 def test_half_of_a_surrogate_pair_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text('{"text": "\\ud83d\\ude00"}\n{"text": "\\ud83d"}\n')
@@ -197,6 +241,28 @@ def test_half_of_a_surrogate_pair_is_refused(tmp_path: Path) -> None:
         "data.path='x.jsonl' line 2: turn 1 holds half of a surrogate pair, which no tokenizer can encode; "
         "remove it"
     )
+
+
+@needs_data
+def test_every_public_file_is_accounted_for() -> None:
+    found = {}
+    for path in sorted(DATA_DIR.glob("*.json*")):
+        given = config(path, privacy=PrivacyConfig(action="none"))
+        (source,) = list_sources(given)
+        form, rows = open_source(source)
+        assert form is not None
+        tally = Intake(source, form, given, for_training=False)(list(rows)).tally
+        assert tally.rows == tally.kept + sum(removals.count for removals in tally.removed.values())
+        found[path.name] = (form.name, tally.rows, tally.kept)
+    assert found == {
+        "alpaca_en_demo.json": ("alpaca", 999, 999),
+        "dpo_en_demo.json": ("sharegpt_preference", 300, 300),
+        "gsm8k_test.jsonl": ("question_answer", 1319, 1319),
+        "gsm8k_train.jsonl": ("question_answer", 7473, 7473),
+        "ifeval_prompts.jsonl": ("prompts", 541, 541),
+        "mt_bench_questions.jsonl": ("prompts", 80, 80),
+        "v1_sft_demo.jsonl": ("openai", 500, 500),
+    }
 
 
 @needs_data

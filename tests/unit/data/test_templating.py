@@ -509,12 +509,6 @@ def test_tools_that_the_template_ignores_are_refused_even_where_their_names_occu
     )
 
 
-def test_conversation_that_begins_with_the_assistant_has_no_prompt(
-    tokenizer: PreTrainedTokenizerBase,
-) -> None:
-    assert "the chat template refuses these turns" in fault(tokenizer, ("assistant", "b"))
-
-
 TOOLS: tuple[Mapping[str, Any], ...] = ({"name": "f", "parameters": {"enum": ["x", "<|im_end|>"]}},)
 
 
@@ -550,6 +544,17 @@ def test_text_of_a_special_token_in_a_row_is_found(
     tokenizer: PreTrainedTokenizerBase, row: Conversation | PreferencePair, expected: str
 ) -> None:
     assert Renderer(tokenizer).injected(row) == f"{expected} the text of the special token '<|im_end|>'"
+
+
+def test_an_answer_that_nothing_asks_for_is_refused_unless_it_is_not_learned(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    greeting = conversation(("assistant", "Hello."), *CAPITALS[:2])
+    with pytest.raises(DataError, match=r"^turn 1 is the assistant's, and no turn before it asks for it: "):
+        render(tokenizer, greeting)
+    rendered = render(tokenizer, greeting, "last")
+    assert [rendered.text[start:end] for start, end in rendered.spans] == ["Paris.<|im_end|>"]
+    assert rendered.text.startswith("<|im_start|>assistant\nHello.<|im_end|>\n<|im_start|>user\n")
 
 
 def test_rows_without_special_tokens_are_clean(tokenizer: PreTrainedTokenizerBase) -> None:

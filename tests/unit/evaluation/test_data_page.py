@@ -265,7 +265,7 @@ def test_one_source_has_no_ledger_of_its_own(facts):
 def test_the_mixture_is_written_as_by_hand(dirty):
     assert data_rows.mixture_rows(dirty.mixture) == [
         (EVIL, "12", "30", "2 to 3 times", "0", "75.0%", "75.0%"),
-        ("b[red]", "25", "10", "0.4 of them once", "15", "25.0%", "25.0%"),
+        ("b[red]", "25", "10", "40% once", "15", "25.0%", "25.0%"),
     ]
 
 
@@ -277,7 +277,7 @@ def test_the_mixture_is_written_as_by_hand(dirty):
         (5, 5, 1, 1, "once"),
         (5, 10, 2, 2, "2 times"),
         (5, 7, 1, 2, "1 to 2 times"),
-        (1000, 999, 0, 1, "0.999 of them once"),
+        (1000, 999, 0, 1, "99.9% once"),
     ],
 )
 def test_the_times_a_row_is_seen_are_said_in_words(available, taken, fewest, most, text):
@@ -329,7 +329,7 @@ def test_the_terminal_shows_the_same_facts(dirty, width):
     text = printed(dirty, width)
     assert all(len(line) <= width for line in text.splitlines() if EVIL not in line)
     for part in (
-        "9 duplicate",
+        "duplicate: 9",
         "b[red]",
         "4,000",
         "77",
@@ -343,6 +343,20 @@ def test_the_terminal_shows_the_same_facts(dirty, width):
         "12 min",
     ):
         assert part in text
+
+
+def test_the_sources_stay_whole_in_a_terminal_of_80_columns(facts):
+    row = RemovedRow("a.jsonl", "line 7", "long")
+    left_out, later = (
+        Tally(207_865, {"duplicate": Removals(1254, [row])}),
+        Tally(9, {"over_length": Removals(12, [row])}),
+    )
+    source = SourceReport("sharegpt_gpt4_filtered", "train", "sharegpt_preference", left_out,
+                          reason="found: has them", splits={"train": later})  # fmt: skip
+    lines = printed(dataclasses.replace(facts, report=DataReport([source], {}, {}))).splitlines()
+    assert "│ sharegpt_gpt4_filtered │ train │ 207,865 │    1,254 │       12 │ 206,599 │" in lines
+    assert "left out later: after the split, for overlap, special tokens, template or length" in lines
+    assert "sharegpt_gpt4_filtered: sharegpt_preference (found: has them)" in lines
 
 
 def test_the_terminal_says_that_no_row_was_left_out(facts):

@@ -3,20 +3,27 @@
 import dataclasses
 import math
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from loralab.config.data import DataConfig
 from loralab.config.model import LoraConfig, ModelConfig, QuantConfig
 from loralab.config.schema import OptimConfig, ScheduleConfig, TrainConfig, TrainerConfig
-from loralab.data.collate import collate_step, make_step, pack_examples, pad_examples
+from loralab.data.collate import MicroBatch, collate_step, make_step, pack_examples, pad_examples
 from loralab.data.cutting import MicroBatchSize
-from loralab.data.masking import Example
+from loralab.data.masking import IGNORE_INDEX, Example
+from loralab.data.packing import pack_best_fit
 from loralab.data.plan import StepPlan
 from loralab.data.prepare import prepare_data
+from loralab.data.records import Conversation
 from loralab.errors import ConfigError
 from loralab.metrics import TRAIN_GRAD_NORM, TRAIN_LOSS, TRAIN_LR
 from loralab.model.attention import enable_document_attention
@@ -27,6 +34,8 @@ from loralab.modules.sft import SFTModule
 
 CPU = torch.device("cpu")
 LR = 0.01
+LEARNED = 0.6
+"""Share of the tokens of random documents that are learned."""
 
 
 class Optimizers:
@@ -260,6 +269,38 @@ def test_packed_rows_give_the_loss_and_gradients_of_single_rows(
     rows = [pack_examples([chosen[:4]], 256, 0), pack_examples([chosen[4:]], 256, 0)]
     found = packed.training_step(make_step(rows, chosen, 0), 0)
     assert_same_step(packed, plain, found, run_step(plain, chosen, micro_batch_size=2))
+
+
+@pytest.fixture(scope="module")
+def alike(tiny_model_dir: Path) -> tuple[SFTModule, SFTModule]:
+    """Two modules with the same weights, the second of which keeps packed documents apart."""
+    plain, packed = build(tiny_model_dir), build(tiny_model_dir)
+    packed.load_state_dict(plain.state_dict())
+    enable_document_attention(causal_lm(packed.model))
+    return plain, packed
+
+
+def loss_and_gradients(module: SFTModule, batches: Sequence[MicroBatch]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    loss = torch.stack([module.item_losses(batch).losses.sum() for batch in batches]).sum()
+    return loss.detach(), torch.autograd.grad(loss, list(trainable(module.model).values()))
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(st.integers(2, 40), min_size=1, max_size=7), st.randoms(use_true_random=False))
+def test_any_documents_give_the_same_loss_and_gradients_packed_or_not(
+    alike: tuple[SFTModule, SFTModule], lengths: list[int], random: Random
+) -> None:
+    documents = []
+    for length in lengths:
+        ids = [random.randrange(3, 300) for _ in range(length)]
+        labels = [token if random.random() < LEARNED else IGNORE_INDEX for token in ids]
+        documents.append(Example(ids, [*labels[:-1], ids[-1]], Conversation(())))
+    packs = [[documents[place] for place in pack] for pack in pack_best_fit(lengths, 48)]
+    expected = loss_and_gradients(alike[0], [pad_examples([document], 0) for document in documents])
+    found = loss_and_gradients(alike[1], [pack_examples(packs, 48, 0)])
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-5, atol=1e-5)
+    for ours, theirs in zip(found[1], expected[1], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 def test_packing_without_isolation_would_change_the_loss(

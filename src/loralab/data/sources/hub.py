@@ -46,6 +46,16 @@ def read_hub(
         raise DataError(f"{key}='{PREFIX}{name}' has no rows in the split {split!r}; at least one is needed.")
 
 
+def check_hub_name(name: str, key: str = "data.path") -> None:
+    """Refuses what can be no dataset of the Hub, without asking the Hub.
+
+    Raises:
+        DataError: The name is not of the form `owner/name`.
+    """
+    if not _NAME.fullmatch(name):
+        raise DataError(f"{key}='{PREFIX}{name}' names no dataset. Allowed: {PREFIX}owner/name.")
+
+
 def hub_revision(name: str, revision: str | None, key: str = "data.path") -> str:
     """Finds the commit that a revision of a dataset stands for now.
 
@@ -57,8 +67,7 @@ def hub_revision(name: str, revision: str | None, key: str = "data.path") -> str
     Raises:
         DataError: The Hub cannot be reached, or does not know the dataset or the revision.
     """
-    if not _NAME.fullmatch(name):
-        raise DataError(f"{key}='{PREFIX}{name}' names no dataset. Allowed: {PREFIX}owner/name.")
+    check_hub_name(name, key)
     with _explained(name, key):
         from huggingface_hub import HfApi
 

@@ -1,6 +1,7 @@
 """From a file on disk to raw rows, as a stream; one reader per file extension."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from loralab.data.sources.columnar import read_arrow, read_parquet
@@ -45,26 +46,30 @@ def read_rows(path: Path, key: str = "data.path", encoding: str = "utf-8") -> It
         DataError: The file is missing, unreadable, empty, broken, or of an unknown kind. Rows that were
             read before a fault in the middle of the file have been yielded.
     """
-    check_encoding(encoding)
     has_rows = False
-    try:
-        _check_path(path)
-        if path.is_dir():
-            raise FileFault(f" is a folder; give one file in it.{_example_file(path)}")
-        kind, compression = split_extension(path)
-        if kind not in READERS:
-            raise FileFault(_explain_extension(kind, compression))
-        file = SourceFile(path, kind, compression, encoding)
-        check_start(file)
-        for row in READERS[kind](file):
+    with _explained(path, key):
+        file = _open(path, encoding)
+        for row in READERS[file.kind](file):
             has_rows = True
             yield row
         if not has_rows:
             raise FileFault(" has no rows; at least one is needed.")
-    except FileFault as fault:
-        raise to_data_error(key, path, str(fault)) from None
-    except OSError as error:
-        raise to_data_error(key, path, explain_os_error(path, error)) from None
+
+
+def check_file(path: Path, key: str = "data.path", encoding: str = "utf-8") -> None:
+    """Looks whether a file can be read, as far as its name and its first bytes tell.
+
+    Args:
+        path: A file of one of the kinds in `READERS`.
+        key: The config key that names the file, for error messages.
+        encoding: Text encoding of the file.
+
+    Raises:
+        DataError: The file is missing, closed, empty, of an unknown kind, or of another kind than its name
+            says.
+    """
+    with _explained(path, key):
+        _open(path, encoding)
 
 
 def is_readable(path: Path) -> bool:
@@ -75,6 +80,29 @@ def is_readable(path: Path) -> bool:
 def list_kinds() -> str:
     """Names the kinds that can be read, for error messages."""
     return f"{', '.join(READERS)}, each also with {' or '.join(COMPRESSIONS)} after it"
+
+
+@contextmanager
+def _explained(path: Path, key: str) -> Iterator[None]:
+    try:
+        yield
+    except FileFault as fault:
+        raise to_data_error(key, path, str(fault)) from None
+    except OSError as error:
+        raise to_data_error(key, path, explain_os_error(path, error)) from None
+
+
+def _open(path: Path, encoding: str) -> SourceFile:
+    check_encoding(encoding)
+    _check_path(path)
+    if path.is_dir():
+        raise FileFault(f" is a folder; give one file in it.{_example_file(path)}")
+    kind, compression = split_extension(path)
+    if kind not in READERS:
+        raise FileFault(_explain_extension(kind, compression))
+    file = SourceFile(path, kind, compression, encoding)
+    check_start(file)
+    return file
 
 
 def _check_path(path: Path) -> None:
