@@ -570,7 +570,7 @@ def test_all_faults_are_reported_in_one_message() -> None:
         "data.sources[0].columns.promt is unknown. Did you mean 'columns.prompt'?",
     ),
     ("data.sources=[{path:a,weight:much}]", "data.sources[0].weight='much' is not a number or null."),
-    ("lora.r", "cannot read 'lora.r': Error parsing override 'lora.r'"),
+    ("lora.r", "cannot read 'lora.r': Error parsing override 'lora.r'."),
 ])  # fmt: skip
 def test_override_that_does_not_compose_is_explained(override: str, message: str) -> None:
     with pytest.raises((HydraException, ConfigError)) as caught:
