@@ -10,7 +10,6 @@ import torch
 import transformers
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
-from lightning.fabric.utilities.warnings import PossibleUserWarning
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
@@ -41,8 +40,6 @@ def quiet_libraries() -> None:
     for module in ("transformers", "peft", "lightning"):
         warnings.filterwarnings("ignore", category=FutureWarning, module=module)
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=module)
-    # Advice on worker processes; a step's batch is built in well under a millisecond.
-    warnings.filterwarnings("ignore", category=PossibleUserWarning)
     for name in ("bitsandbytes", "huggingface_hub", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
 

@@ -1,8 +1,10 @@
 """The parts of a training run, put together."""
 
+import warnings
 from dataclasses import dataclass
 
 import lightning.pytorch as pl
+from lightning.fabric.utilities.warnings import PossibleUserWarning
 from peft import PeftModel
 from rich.console import Console
 
@@ -82,6 +84,8 @@ def assemble(run: RunFolder, plan: TrainingPlan, setup: Setup, console: Console)
     restore = Restore(last_checkpoint(run, console), module, recorder, checkpoints)
     progress = [ProgressLine(console, recorder)] if config.callbacks.progress else []
     trim_metrics(run.metrics_path, module.finished_steps)
+    # Advice on worker processes; a step's batch is built in well under a millisecond.
+    warnings.filterwarnings("ignore", category=PossibleUserWarning)
     trainer = pl.Trainer(
         accelerator=setup.device.type,
         devices=1,
