@@ -58,7 +58,7 @@ class LayerUpdate:
     gradient_rms: float | None
     """Root of the mean second moment of the gradient of A, B and E, as Adam keeps it; None where unknown."""
     doubled: bool = False
-    """Whether the update counts from a first one (PiSSA, OLoRA, CorDA): B A - B0 A0 has up to twice the rank."""
+    """Whether the update counts from a first one (PiSSA, OLoRA, CorDA): B A - B0 A0 has twice the rank."""
 
     @property
     def highest_rank(self) -> int:

@@ -113,7 +113,8 @@ def adapter_table(layers: Sequence[LayerUpdate]) -> ReportTable | None:
         "What the adapter learned",
         "Smallest to largest of each projection's layers: norm of the update, and effective rank (the "
         "exponential of the entropy of its singular values) against the rank it has. "
-        f"{doubled}Every layer is in adapter.json. The ranks below follow from it and can be pasted into a config.",
+        f"{doubled}Every layer is in adapter.json. The ranks below follow from it and can be pasted into a "
+        "config.",
         ("Projection", "Norm of the update", "Effective rank", "Rank", "Gradient (RMS)"),
         rows,
         pattern_yaml(layers),

@@ -35,8 +35,8 @@ def describe_updates(updates: Sequence[LayerUpdate], lora: LoraConfig) -> str:
     spread = f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
     doubled = f" (2 r: {lora.init} counts from a first update)" if updates[0].doubled else ""
     return (
-        f"adapter: effective rank {min(used):.1f} to {max(used):.1f} of {spread}{doubled}; each layer's and a "
-        "rank pattern in the report"
+        f"adapter: effective rank {min(used):.1f} to {max(used):.1f} of {spread}{doubled}; each layer's and "
+        "a rank pattern in the report"
     )
 
 

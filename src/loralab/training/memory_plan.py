@@ -158,10 +158,11 @@ class MemoryPlan:
         """
         if self.process_bytes >= self.available_bytes:
             raise ConfigError(
-                f"not enough memory: libraries and data alone take {self.process_bytes / GIB:.2f} GiB (measured) "
-                f"before the model loads, and trainer.memory_gib={self.config.trainer.memory_gib:g} allows "
-                f"less. The run needs about {self.estimate(request).peak / GIB:.2f} GiB: raise "
-                "trainer.memory_gib, or leave it out to take what is free."
+                f"not enough memory: libraries and data alone take {self.process_bytes / GIB:.2f} GiB "
+                "(measured) before the model loads, and "
+                f"trainer.memory_gib={self.config.trainer.memory_gib:g} allows less. The run needs about "
+                f"{self.estimate(request).peak / GIB:.2f} GiB: raise trainer.memory_gib, or leave it out to "
+                "take what is free."
             )
         return check_memory(request, self.estimate, self.available_bytes, self.remedies)
 
