@@ -8,6 +8,9 @@ import torch
 import yaml
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from loralab.config.load import compose_train
+from loralab.model.targets import resolve_targets
+
 PRESETS = Path(__file__).parents[2] / "conf" / "model"
 PUBLISHED = {
     "smollm2_1b7": 1_711_376_384,
@@ -55,4 +58,10 @@ def test_the_architecture_has_the_published_parameters(name: str) -> None:
     architecture = read_presets()[name]["architecture"]
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**architecture))
-    assert sum(parameter.numel() for parameter in model.parameters()) == PUBLISHED[name]
+    total = sum(parameter.numel() for parameter in model.parameters())
+    assert total == PUBLISHED[name]
+    # The default adapter on it: r x (inputs + outputs) of each linear layer of the decoder layers.
+    lora, modules = compose_train([f"model={name}"]).lora, dict(model.named_modules())
+    sides = [modules[layer].weight.shape for layer in resolve_targets(model, lora)]
+    trained = lora.r * sum(map(sum, sides))
+    assert 0 < trained / (total + trained) < 0.02

@@ -17,7 +17,7 @@ from loralab.errors import ConfigError, ModelError
 from loralab.model import proposal
 from loralab.modules.sft import SFTModule
 from loralab.runs.folder import RunFolder
-from loralab.training import session
+from loralab.training import memory_plan, session
 from loralab.training.fit import train
 from loralab.training.plan import plan_training, with_size
 from loralab.training.setup import prepare
@@ -127,10 +127,24 @@ def test_a_size_that_a_trial_lowers_is_said_and_estimated_anew(
     assert written["activations"] < plan.estimate.parts["activations"]
 
 
-def test_a_run_that_does_not_fit_is_refused_with_what_would(compose_tiny: Compose, tmp_path: Path) -> None:
+def test_a_run_that_does_not_fit_is_refused_with_what_would(
+    compose_tiny: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_plan, "rss_gib", lambda: 0.0999)
     with pytest.raises(ConfigError, match=r"not enough memory: training needs about .* may take 0\.1 GiB"):
         train(compose_tiny(tmp_path, "run.name=large", "trainer.memory_gib=0.1"))
     assert not (tmp_path / "train" / "large").exists()
+
+
+def test_memory_that_the_libraries_fill_is_refused_for_what_it_is(
+    compose_tiny: Compose, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        train(compose_tiny(tmp_path, "run.name=large", "trainer.memory_gib=0.1"))
+    message = str(refusal.value)
+    assert message.startswith("not enough memory: libraries and data alone take ")
+    assert "and trainer.memory_gib=0.1 allows less. The run needs about" in message
+    assert "smaller model" not in message
 
 
 def test_lora_auto_takes_no_rank_that_a_narrow_layer_refuses_and_says_what_it_replaces(

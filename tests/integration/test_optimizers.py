@@ -15,6 +15,7 @@ from loralab.config.schema import TrainConfig
 from loralab.errors import ConfigError
 from loralab.runs.checkpoint import load_checkpoint
 from loralab.runs.folder import RunFolder
+from loralab.runs.series import step_dir
 from loralab.training.fit import train
 
 Compose = Callable[..., TrainConfig]
@@ -53,10 +54,10 @@ def test_what_is_validated_is_the_average_and_is_what_is_saved(
 ) -> None:
     original, validated = Checkpoints.save, []
 
-    def save(self: Checkpoints, trainer: Any, module: Any, name: str) -> None:
-        original(self, trainer, module, name)
-        if name == "best":
-            weights = load_checkpoint(self.run.checkpoints_dir / name).weights
+    def save(self: Checkpoints, trainer: Any, module: Any, generators: Any = None) -> None:
+        original(self, trainer, module, generators)
+        if self.val_step == module.finished_steps:
+            weights = load_checkpoint(step_dir(self.run.checkpoints_dir, self.val_step)).weights
             parameters = module.masters.model_parameters
             validated.append(all(torch.equal(parameters[key], value) for key, value in weights.items()))
 

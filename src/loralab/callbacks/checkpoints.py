@@ -95,10 +95,7 @@ class Checkpoints(pl.Callback):
         """
         self._place = Place.BETWEEN
         if not math.isfinite(pl_module.val_loss):
-            raise ConfigError(
-                f"the validation loss is {pl_module.val_loss} after step {pl_module.finished_steps}: training"
-                f" diverged at optim.lr={pl_module.peak_lr}. Use a lower rate, or trainer.precision=fp32."
-            )
+            raise ConfigError(_diverged(pl_module, f"the validation loss is {pl_module.val_loss}"))
         self.val_step = pl_module.finished_steps
         if not self.best or pl_module.val_loss < self.best["val_loss"]:
             self.best = {"val_loss": pl_module.val_loss, "step": pl_module.finished_steps}
@@ -135,10 +132,14 @@ class Checkpoints(pl.Callback):
 
         Raises:
             StorageError: The disk is full; the checkpoints before it are whole.
+            ConfigError: Weights are not finite; the checkpoints before it stay.
         """
         step, folder = module.finished_steps, self.run.checkpoints_dir
         if self._saved == (step, self.val_step):
             return
+        weights = module.masters.state_dict()
+        if not torch.stack([weight.isfinite().all() for weight in weights.values()]).all():
+            raise ConfigError(_diverged(module, "weights are not finite"))
         state = self._state(trainer, module)
         if generators is not None:
             state["random"] = generators
@@ -151,7 +152,7 @@ class Checkpoints(pl.Callback):
             "best": self.best,
             "metrics_bytes": settled_bytes(self.run.metrics_path),
         }
-        save_checkpoint(step_dir(folder, step), Checkpoint(module.masters.state_dict(), state, progress))
+        save_checkpoint(step_dir(folder, step), Checkpoint(weights, state, progress))
         self._saved, self._saved_at = (step, self.val_step), time.monotonic()
         drop_after(folder, step)
         point(folder, LAST, step)
@@ -197,7 +198,14 @@ class Checkpoints(pl.Callback):
         return f"Continue with: {resume_command(self.run)}"
 
     def _say(self, line: str) -> None:
-        self.console.print(line, soft_wrap=True)
+        self.console.print(line, soft_wrap=True, markup=False)
+
+
+def _diverged(module: AdapterModule, sign: str) -> str:
+    return (
+        f"{sign} after step {module.finished_steps}: training diverged at optim.lr={module.peak_lr}. Use a "
+        "lower rate, or trainer.precision=fp32."
+    )
 
 
 def callback_states(trainer: pl.Trainer) -> dict[str, Any]:

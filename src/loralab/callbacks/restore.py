@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 from torch import Tensor
 
 from loralab.callbacks.checkpoints import Checkpoints
-from loralab.errors import ModelError
+from loralab.errors import ConfigError, ModelError
 from loralab.modules.base import AdapterModule
 from loralab.runs.checkpoint import Checkpoint
 from loralab.runs.generators import restore_random_state
@@ -64,7 +64,13 @@ class Restore(pl.Callback):
         now = [
             {name: group[name] for name in self.changed if name in group} for group in optimizer.param_groups
         ]
-        optimizer.load_state_dict(self.checkpoint.state["optimizer"])  # type: ignore[union-attr]
+        saved = self.checkpoint.state["optimizer"]  # type: ignore[union-attr]
+        if len(saved["param_groups"]) != len(now):
+            raise ConfigError(
+                "the optimizer's state in the checkpoint has other groups of parameters: a resumed run cannot "
+                "begin or end weight decay. Leave optim.weight_decay out, or start a new run."
+            )
+        optimizer.load_state_dict(saved)
         # A state brings the options that it was saved with.
         for group, options in zip(optimizer.param_groups, now, strict=True):
             group.update(options)

@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from loralab.cli.planning import CONTEXT_GIB, CardPlan, ModelPlan, RunPlan
-from loralab.cli.tables import cells, make_table, plural, say, show_table
+from loralab.cli.tables import cells, count, make_table, plural, say, show_table
 from loralab.config.schema import TrainConfig
 from loralab.model.hardware import dtype_name
 from loralab.model.memory_map import RANKS
 from loralab.runs.memory import GIB
-from loralab.training.batch_size import HEADROOM
+from loralab.training.memory_plan import AUTO, HEADROOM
 
 NO, DASH = "no", "-"
-BILLION, MILLION = 10**9, 10**6
+WIDE_GIB = 100
+"""From here on a peak is printed without decimals, so that the table of all models fits 80 columns."""
 
 
 def print_run(console: Console, plan: RunPlan) -> None:
@@ -39,7 +40,8 @@ def describe_run(plan: RunPlan) -> list[str]:
     return [
         f"{config.model.name}: {count(whole)} parameters; {request.quant.name}; {plan.device_type} {dtype}",
         f"{request.lora.method}{rank}: {estimate.num_trainable:,} trainable parameters ({share:.2%})",
-        f"micro-batch: {plural(request.rows, 'row')} x {request.width:,} tokens, all of them learned{step}; "
+        f"micro-batch: {plural(request.rows, 'row')}{_found(plan)} x {request.width:,} tokens "
+        f"(data.max_length), all of them learned{step}; "
         f"gradient checkpointing {_recomputed(request.checkpointing)}; {config.optim.name}",
         *plan.bare.notes,
     ]
@@ -49,6 +51,14 @@ def _recomputed(every: bool | int) -> str:
     if not every:
         return "off"
     return "on" if every == 1 else f"in one of {every} layers"
+
+
+def _found(plan: RunPlan) -> str:
+    """Says where the rows of `trainer.batch_size=auto` come from."""
+    if plan.config.trainer.batch_size != AUTO:
+        return ""
+    card = next((card for card in plan.cards if card.fits), None)
+    return " (trainer.batch_size=auto" + (")" if card is None else f" on {card_name(card.gib)})")
 
 
 def _print_parts(console: Console, plan: RunPlan) -> None:
@@ -70,22 +80,27 @@ def _print_cards(console: Console, plan: RunPlan) -> None:
         ">with checkpointing",
     )
     for card in plan.cards:
-        table.add_row(*cells(card_name(card.gib), _verdict(card), *map(tokens, card.largest_tokens)))
+        fits = _verdict(card, plan.config.trainer.batch_size == AUTO)
+        table.add_row(*cells(card_name(card.gib), fits, *map(tokens, card.largest_tokens)))
     show_table(console, table)
     for card in plan.cards:
         if not card.fits:
-            _print_advice(console, card)
+            _print_advice(console, card, plan.device_type)
 
 
-def _verdict(card: CardPlan) -> str:
+def _verdict(card: CardPlan, says_rows: bool) -> str:
     if not card.fits:
         return f"{NO}, {gib(card.peak - card.usable_bytes)} GiB over"
     filled = card.peak / card.usable_bytes
-    return f"{'yes' if filled <= HEADROOM else 'just'}, {filled:.0%} full"
+    rows = f", {plural(card.rows, 'row')}" if says_rows else ""
+    return f"{'yes' if filled <= HEADROOM else 'just'}{rows}, {filled:.0%} full"
 
 
-def _print_advice(console: Console, card: CardPlan) -> None:
-    if not card.advice:
+def _print_advice(console: Console, card: CardPlan, device_type: str) -> None:
+    if card.usable_bytes <= 0:
+        taker = "the CUDA context" if device_type == "cuda" else "the libraries"
+        say(console, f"{card_name(card.gib)}: {taker} alone would fill it, so no setting helps.")
+    elif not card.advice:
         say(console, f"{card_name(card.gib)}: nothing short of a smaller model would fit.")
     else:
         say(console, f"{card_name(card.gib)}: these would fit.")
@@ -141,7 +156,9 @@ def _smallest(plan: ModelPlan, rank: int, cards: Sequence[float], reserved_bytes
     if rank not in plan.peaks:
         return DASH
     card = plan.smallest_card(rank, cards, reserved_bytes)
-    return f"{'none' if card is None else f'{card:g}'} ({gib(plan.peaks[rank])})"
+    peak_gib = plan.peaks[rank] / GIB
+    named = f">{cards[-1]:g}" if card is None else f"{card:g}"
+    return f"{named} ({peak_gib:.{0 if peak_gib >= WIDE_GIB else 1}f})"
 
 
 def footnote(device_type: str, reserved_bytes: int) -> str:
@@ -167,8 +184,3 @@ def card_name(size: float) -> str:
 def gib(num_bytes: int) -> str:
     """Writes bytes in GiB."""
     return f"{num_bytes / GIB:.2f}"
-
-
-def count(number: int) -> str:
-    """Writes a number of parameters short, such as 8.03 B."""
-    return f"{number / BILLION:.2f} B" if number >= BILLION else f"{number / MILLION:.1f} M"

@@ -23,8 +23,7 @@ from loralab.model.prequantized import left_out, prequantized
 from loralab.model.quantize import check_skip_modules
 from loralab.optim.state_size import kind_of_state
 from loralab.runs.memory import GIB, rss_gib
-from loralab.training.batch_size import HEADROOM
-from loralab.training.memory_plan import AUTO, AUTO_STEP_EXAMPLES, padded
+from loralab.training.memory_plan import AUTO, AUTO_STEP_EXAMPLES, HEADROOM, padded
 
 CARDS_GIB = (8.0, 12.0, 16.0, 24.0, 48.0, 80.0)
 """Sizes of common cards."""
@@ -57,6 +56,8 @@ class CardPlan:
     """The size of the card."""
     usable_bytes: int
     """What of it PyTorch gets."""
+    rows: int
+    """Rows of a micro-batch; with `trainer.batch_size=auto` those that fit here, at least one."""
     peak: int
     """What the run takes, in bytes."""
     largest_tokens: tuple[int, int]
@@ -91,6 +92,7 @@ class RunPlan:
     device_type: str
     """cpu or cuda."""
     request: MemoryRequest
+    """With `trainer.batch_size=auto` the micro-batch of the first card that it fits on, else of one row."""
     estimate: MemoryEstimate
     reserved_bytes: int
     """What is taken of the memory before the model loads."""
@@ -217,35 +219,50 @@ def plan_run(config: TrainConfig, cards: Sequence[float]) -> RunPlan:
     bare = bare_model(config, device_type, dtype)
     memory = MemoryMap(bare.model, make_request(config, bare.quant, dtype), device_type)
     remedies = allowed_remedies(config, bare.is_stored_quantized)
+    planned = tuple(_plan_card(memory, card, reserved_bytes, remedies) for card in cards)
+    shown = next((card for card in planned if card.fits), planned[0])
+    request = _with_rows(memory.request, shown.rows)
     return RunPlan(
         config=config,
         bare=bare,
         device_type=device_type,
-        request=memory.request,
-        estimate=memory.estimate(memory.request),
+        request=request,
+        estimate=memory.estimate(request),
         reserved_bytes=reserved_bytes,
-        cards=tuple(_plan_card(memory, card, reserved_bytes, remedies) for card in cards),
+        cards=planned,
         ranks=tuple(_plan_rank(memory, rank, cards, reserved_bytes) for rank in memory.ranks),
     )
 
 
 def _plan_card(memory: MemoryMap, card: float, reserved_bytes: int, remedies: Remedies) -> CardPlan:
     request, usable = memory.request, round(card * GIB) - reserved_bytes
-    limit = HEADROOM * usable
-    largest = [memory.largest_rows(limit, request.lora.r, each) * request.width for each in (False, True)]
+    limit, step = HEADROOM * usable, request.rows * request.accumulation
+    largest = [memory.largest_rows(limit, request.lora.r, each) for each in (False, True)]
+    if remedies.step == "auto":
+        request = _with_rows(request, max(1, min(largest[request.checkpointing], step)))
+        # The map is lines between traces; as in a run, the last word has the micro-batch itself.
+        while request.rows > 1 and memory.estimate(request).peak > limit:
+            request = _with_rows(request, request.rows - 1)
     estimate = memory.estimate(request)
     weights = estimate.parts[QUANTIZED] + estimate.parts[UNQUANTIZED]
     advice: list[Advice] = []
     # No setting makes weights smaller that have 4 bits already.
-    if estimate.peak > usable and not (request.quant.name in FOUR_BITS and weights > limit):
+    if estimate.peak > usable > 0 and not (request.quant.name in FOUR_BITS and weights > limit):
         advice = advise(request, memory.nearly, int(limit), remedies)[:MOST_SHOWN]
-    return CardPlan(card, usable, estimate.peak, (largest[0], largest[1]), tuple(advice))
+    tokens = (largest[0] * request.width, largest[1] * request.width)
+    return CardPlan(card, usable, request.rows, estimate.peak, tokens, tuple(advice))
+
+
+def _with_rows(request: MemoryRequest, rows: int) -> MemoryRequest:
+    """Cuts the same steps into micro-batches of so many rows."""
+    parts = -(-request.rows * request.accumulation // rows)
+    return replace(resized(request, rows, request.width), accumulation=parts)
 
 
 def _plan_rank(memory: MemoryMap, rank: int, cards: Sequence[float], reserved_bytes: int) -> RankPlan:
     limits = [HEADROOM * (card * GIB - reserved_bytes) for card in cards]
     largest = [memory.largest_rows(limit, rank, True) * memory.request.width for limit in limits]
-    return RankPlan(rank, memory.at(rank, 1, True).num_trainable, tuple(largest))
+    return RankPlan(rank, memory.at(rank, memory.request.rows, True).num_trainable, tuple(largest))
 
 
 def plan_models(config: TrainConfig, presets: Sequence[ModelConfig], num_processes: int) -> list[ModelPlan]:

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,7 +12,17 @@ from rich.console import Console
 from loralab.cli.gathering import gather, open_all
 from loralab.cli.quant_request import EMBEDDED, QuantRequest
 from loralab.cli.request import Request
-from loralab.cli.tables import cells, make_console, make_table, plural, print_removed, say, show_table, total
+from loralab.cli.tables import (
+    cells,
+    count,
+    make_console,
+    make_table,
+    plural,
+    print_removed,
+    say,
+    show_table,
+    total,
+)
 from loralab.cli.tokens import count_tokens
 from loralab.data.collate import MicroBatch
 from loralab.data.cutting import MicroBatchSize
@@ -33,13 +44,15 @@ from loralab.model.hardware import (
     resolve_dtype,
 )
 from loralab.model.load import check_length, load_config, quiet_libraries, skeleton
-from loralab.model.quant_report import LayerStorage, by_kind
+from loralab.model.quant_report import KindStorage, LayerStorage, by_kind
 from loralab.model.quantize import check_skip_modules
 from loralab.model.tokenizer import load_tokenizer
 
 EVAL_TOKENS = 2048
 """Tokens, padding included, that go through the model at once."""
 DASH, MIB = "-", 2**20
+WIDE_MIB = 100
+"""From here on sizes are printed without decimals, so that the tables fit 80 columns."""
 
 
 def run_quant_report(request: QuantRequest, by_layer: bool, json_path: Path | None) -> None:
@@ -106,37 +119,41 @@ def _read_rows(console: Console, request: QuantRequest, data: Request, folder: P
 
 
 def _print_layers(console: Console, report: SchemeReport, by_layer: bool) -> None:
-    errors = (">error",) if by_layer else (">error min", ">mean", ">max")
+    """Prints the storage of each layer or kind.
+
+    The title says how they are stored, and a name where that differs: no column does, so that 80 are enough.
+    """
+    errors = (">error",) if by_layer else (">error", ">lowest", ">highest")
+    usual = Counter(layer.scheme for layer in report.layers).most_common(1)[0][0]
     table = make_table(
         "layer" if by_layer else "layers",
-        "stored as",
         ">parameters",
-        ">MiB before",
-        ">MiB after",
+        ">before",
+        ">after",
         ">bits",
         *errors,
-        title=report.scheme,
+        title=f"{report.scheme if usual == report.scheme else f'{report.scheme}: {usual}'}, sizes in MiB",
     )
-    if by_layer:
-        for layer in report.layers:
-            table.add_row(*cells(*_storage_cells(layer, layer.name), _percent(layer.relative_error)))
-    else:
-        for row in by_kind(report.layers):
-            figures = (row.error_min, row.error_mean, row.error_max)
-            name = f"{row.kind} x {row.num_layers}"
-            storage = LayerStorage(name, row.scheme, row.num_values, row.bytes_full, row.bytes_stored)
-            table.add_row(*cells(*_storage_cells(storage, name), *map(_percent, figures)))
+    rows: list[tuple[str, LayerStorage | KindStorage, tuple[float | None, ...]]] = (
+        [(layer.name, layer, (layer.relative_error,)) for layer in report.layers]
+        if by_layer
+        else [
+            (f"{row.kind} x {row.num_layers}", row, (row.error_mean, row.error_min, row.error_max))
+            for row in by_kind(report.layers)
+        ]
+    )
+    for name, row, figures in rows:
+        differs = "" if row.scheme == usual else f" ({row.scheme})"
+        table.add_row(*cells(f"{name}{differs}", *_storage_cells(row), *map(_percent, figures)))
     table.add_section()
     for part in (report.linear, report.other, report.whole):
-        table.add_row(*cells(*_storage_cells(part, part.name), *[""] * len(errors)))
+        table.add_row(*cells(part.name, *_storage_cells(part), *[""] * len(errors)))
     show_table(console, table)
 
 
-def _storage_cells(row: LayerStorage, name: str) -> list[str]:
+def _storage_cells(row: LayerStorage | KindStorage) -> list[str]:
     return [
-        name,
-        row.scheme,
-        f"{row.num_values:,}",
+        count(row.num_values),
         _mib(row.bytes_full),
         _mib(row.bytes_stored),
         f"{row.bits_per_value:.3f}",
@@ -144,9 +161,7 @@ def _storage_cells(row: LayerStorage, name: str) -> list[str]:
 
 
 def _print_summary(console: Console, reports: Sequence[SchemeReport]) -> None:
-    table = make_table(
-        "scheme", ">bits, linear layers", ">bits, model", ">MiB", ">error", ">perplexity", ">rise"
-    )
+    table = make_table("scheme", ">bits, linear", ">bits, model", ">MiB", ">error", ">perplexity", ">rise")
     reference = _full_precision(reports)
     for report in reports:
         errors = [layer.relative_error for layer in report.layers if layer.relative_error is not None]
@@ -170,7 +185,8 @@ def _full_precision(reports: Sequence[SchemeReport]) -> SchemeReport | None:
 
 
 def _mib(num_bytes: int) -> str:
-    return f"{num_bytes / MIB:,.2f}"
+    mib = num_bytes / MIB
+    return f"{mib:,.{0 if mib >= WIDE_MIB else 2}f}"
 
 
 def _percent(value: float | None) -> str:

@@ -20,6 +20,7 @@ SHOWN_FIELDS = 20
 SHOWN_TURN_COUNTS = 6
 MOST_ROWS_OF_A_CHECK = 3
 MOST_EXCERPT_CHARS = 80
+BILLION, MILLION = 10**9, 10**6
 
 
 def make_console(stderr: bool = False) -> Console:
@@ -40,7 +41,13 @@ def say(console: Console, text: str, style: str = "") -> None:
 def make_table(*columns: str, title: str = "") -> Table:
     """A plain table; columns whose name starts with `>` hold numbers."""
     table = Table(
-        title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
     )
     for column in columns:
         if column.startswith(">"):
@@ -59,6 +66,13 @@ def show_table(console: Console, table: Table) -> None:
 def cells(*values: str) -> list[Text]:
     """Cells that show text as it is."""
     return [Text(visible(value)) for value in values]
+
+
+def count(number: int) -> str:
+    """Writes a number of parameters short, such as 8.03 B."""
+    if number >= BILLION:
+        return f"{number / BILLION:.2f} B"
+    return f"{number / MILLION:.1f} M" if number >= MILLION else f"{number:,}"
 
 
 def print_source(console: Console, opened: Opened, tally: Tally) -> None:

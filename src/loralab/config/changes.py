@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-from loralab.config.load import leaf_keys
+from loralab.config.explanation import leaf_keys
 from loralab.config.schema import TrainConfig
 
 

@@ -26,7 +26,7 @@ class RunConfig:
     """Where a run is kept."""
 
     name: str | None = None
-    """Run id and folder name; null makes one from the date, the time, the model and the rank."""
+    """Run id and folder name; null makes one from the date, the time, the model and the adapter."""
     outputs_dir: str = "outputs"
     """Folder that holds `train/<run id>` and `evaluate/<run id>`."""
 

@@ -37,7 +37,7 @@ from loralab.runs.cache_folder import cache_dir
 
 ROWS_PER_CHUNK = 256
 REPORT_NAME = "report.json"
-DAMAGED = (OSError, ValueError, KeyError, TypeError, pa.ArrowException)
+DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, pa.ArrowException)
 """What opening prepared data raises where files are cut off, empty or missing."""
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 """Faults of the folder that data is prepared in, which another folder mends."""

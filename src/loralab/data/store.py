@@ -83,17 +83,17 @@ class ExampleStore(Sequence[Example]):
 
         Raises:
             OSError: A file is missing.
-            ValueError: A file is cut off.
+            ValueError, EOFError: A file is cut off.
         """
         self.path = path
         self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
         numbers: NDArray[np.int64] = np.load(_numbers_path(path)).astype(np.int64)
         self._starts = np.flatnonzero(np.diff(numbers[0], prepend=-1))
-        self.lengths = numbers[1]
+        self.lengths: NDArray[np.int64] = numbers[1]
         """Tokens of each example."""
-        self.supervised = numbers[2]
+        self.supervised: NDArray[np.int64] = numbers[2]
         """Tokens of each example that are learned."""
-        self.sources = numbers[3]
+        self.sources: NDArray[np.int64] = numbers[3]
         """Number of each example's source."""
 
     def __len__(self) -> int:

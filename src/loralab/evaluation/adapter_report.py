@@ -54,9 +54,16 @@ class LayerUpdate:
     norm: float
     """Frobenius norm of the update, scaling included."""
     effective_rank: float
-    """exp of the entropy of the normalised singular values (Roy and Vetterli, 2007): 1 to rank."""
+    """exp of the entropy of the normalised singular values (Roy and Vetterli, 2007): 1 to `highest_rank`."""
     gradient_rms: float | None
     """Root of the mean second moment of the gradient of A, B and E, as Adam keeps it; None where unknown."""
+    doubled: bool = False
+    """Whether the update counts from a first one (PiSSA, OLoRA, CorDA): B A - B0 A0 has twice the rank."""
+
+    @property
+    def highest_rank(self) -> int:
+        """The most that the effective rank can be, whatever the layer's width."""
+        return 2 * self.rank if self.doubled else self.rank
 
     @property
     def kind(self) -> str:
@@ -96,6 +103,7 @@ def measure_adapter(
                 norm=float(values.norm()),
                 effective_rank=effective_rank(values),
                 gradient_rms=None if gradient_rms is None else gradient_rms.get(name),
+                doubled=doubled,
             )
         )
     return sorted(updates, key=lambda update: _by_number(update.name))
@@ -155,13 +163,13 @@ def suggest_ranks(updates: Sequence[LayerUpdate]) -> dict[str, int]:
     """Suggests a rank for each layer: the next of the usual ranks above 1.25 times its effective rank.
 
     A layer that uses more than 90% of its rank gets twice as much; one without an update the smallest. None
-    gets more than its width.
+    gets more than its width. Where an update has twice the rank, half of what it uses counts: the rank to
+    configure for the same `lora.init`.
     """
     suggested = {}
     for update in updates:
-        wanted = update.effective_rank * MARGIN
-        if update.effective_rank > FULL_SHARE * update.rank:
-            wanted = 2.0 * update.rank
+        used = update.effective_rank / (2 if update.doubled else 1)
+        wanted = 2.0 * update.rank if used > FULL_SHARE * update.rank else used * MARGIN
         usual = next((rank for rank in RANKS if rank >= wanted), RANKS[-1])
         suggested[update.name] = min(usual, update.width)
     return suggested

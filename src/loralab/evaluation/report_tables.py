@@ -95,20 +95,26 @@ def adapter_table(layers: Sequence[LayerUpdate]) -> ReportTable | None:
         return None
     rows = []
     for kind, updates in group_by_kind(layers).items():
-        ranks = [update.rank for update in updates]
         scales = [update.gradient_rms for update in updates if update.gradient_rms is not None]
         rows.append((
             f"{kind} x {len(updates)}",
             _span([update.norm for update in updates], "{:.3g}"),
             _span([update.effective_rank for update in updates], "{:.1f}"),
-            f"{min(ranks)}" if min(ranks) == max(ranks) else f"{min(ranks)} to {max(ranks)}",
+            _span([update.highest_rank for update in updates], "{}"),
             f"{mean(scales):.2g}" if scales else DASH,
         ))  # fmt: skip
+    doubled = (
+        "The rank is 2 r: the update counts from the first one that was taken from the weights, and is saved "
+        "with it. The ranks below are values of r for the same start. "
+        if any(update.doubled for update in layers)
+        else ""
+    )
     return ReportTable(
         "What the adapter learned",
         "Smallest to largest of each projection's layers: norm of the update, and effective rank (the "
-        "exponential of the entropy of its singular values) against the rank it has. Every layer is in "
-        "adapter.json. The ranks below follow from it and can be pasted into a config.",
+        "exponential of the entropy of its singular values) against the rank it has. "
+        f"{doubled}Every layer is in adapter.json. The ranks below follow from it and can be pasted into a "
+        "config.",
         ("Projection", "Norm of the update", "Effective rank", "Rank", "Gradient (RMS)"),
         rows,
         pattern_yaml(layers),

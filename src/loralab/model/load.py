@@ -10,7 +10,6 @@ import torch
 import transformers
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
-from lightning.fabric.utilities.warnings import PossibleUserWarning
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
@@ -25,6 +24,7 @@ from loralab.model.location import REVISION, check_reachable, loading_failed, mo
 from loralab.model.messages import first_line
 from loralab.model.prequantized import (
     cast_unquantized,
+    check_stored,
     set_compute_dtype,
     trainable_prequantized,
 )
@@ -41,8 +41,6 @@ def quiet_libraries() -> None:
     for module in ("transformers", "peft", "lightning"):
         warnings.filterwarnings("ignore", category=FutureWarning, module=module)
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=module)
-    # Advice on worker processes; a step's batch is built in well under a millisecond.
-    warnings.filterwarnings("ignore", category=PossibleUserWarning)
     for name in ("bitsandbytes", "huggingface_hub", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -61,6 +59,11 @@ def load_config(config: ModelConfig) -> PreTrainedConfig:
         )
     except (OSError, ValueError, StrictDataclassError) as error:
         raise ModelError(loading_failed(config, location, error)) from error
+    except (AttributeError, TypeError, KeyError) as error:
+        # A value that no check of transformers looks at, such as a dtype that PyTorch does not have.
+        raise ModelError(
+            f"config.json of {location} is no description of a model: {first_line(error)}"
+        ) from error
     check_causal(config, loaded)
     return loaded
 
@@ -182,6 +185,7 @@ def load_base(
     model, info = loaded
     check_complete(info, location)
     if found is not None and found.method == "bitsandbytes":
+        check_stored(config, found, model)
         cast_unquantized(model, dtype)
     setattr(model, REVISION, config.revision)
     keep_cpu_gradients(model)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from loralab.config.model import ModelConfig
@@ -76,6 +77,16 @@ def loading_failed(config: ModelConfig, location: str, error: Exception) -> str:
         return (
             f"{location} brings code of its own, which runs only if you allow it: read the code, then set "
             "model.trust_remote_code=true."
+        )
+    if isinstance(error, SafetensorError):
+        return (
+            f"the weights of {location} are damaged or not whole ({first_line(error)}). Get them again; of a "
+            "git clone, with `git lfs pull`."
+        )
+    if "ignore_mismatched_sizes" in str(error):
+        return (
+            f"the weights of {location} have other shapes than its config.json says. Give the config.json "
+            "that belongs to them."
         )
     if isinstance(error, StrictDataclassError):
         return f"config.json of {location} is no description of a model: {' '.join(str(error).split())}"

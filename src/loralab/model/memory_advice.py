@@ -117,7 +117,7 @@ def check_memory(
     remedy = (
         "These would fit:\n" + "\n".join(fitting)
         if fitting
-        else "Nothing short of a smaller model would fit."
+        else "Nothing short of a smaller model or more memory would fit."
     )
     raise ConfigError(
         f"not enough memory: training needs about {_gib(estimate.peak)} ({parts}) and may take "

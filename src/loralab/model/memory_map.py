@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from loralab.config.method_rules import VIRTUAL_TOKENS
 from loralab.errors import ConfigError
+from loralab.losses.sft import CHUNK_POSITIONS
 from loralab.model.lora import check_adapter, trainable
 from loralab.model.memory import build_shadow, estimate_memory, static_parts, trace_step
 from loralab.model.memory_advice import resized
@@ -24,8 +25,8 @@ RANKS = (8, 16, 32, 64, 128)
 """Ranks to compare."""
 RANKED_METHODS = ("lora", "adalora", "vera")
 """Methods of the group `lora` that have a rank."""
-TRACED_TOKENS = 32_768
-"""Tokens of the largest micro-batch that is traced: more than any layer is wide."""
+TRACED_TOKENS = 16_384
+"""Tokens of the largest micro-batch that is traced: more than the states between layers are wide."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,10 @@ class MemoryMap:
         """
         self.model, self.request, self.device_type = model, request, device_type
         self._traces: dict[str, Trace] = {}
-        self._row_nodes = sorted({1, request.rows, max(2, TRACED_TOKENS // request.width)})
+        # Up to a chunk of logits they grow with the rows, from there on they do not.
+        chunk = max(1, CHUNK_POSITIONS // request.width)
+        self._row_nodes = sorted({1, chunk, request.rows, max(2, TRACED_TOKENS // request.width)})
         self.ranks = self._possible_ranks()
-        self._rank_nodes = sorted({request.lora.r, *self.ranks[:1], *self.ranks[-1:]})
 
     def estimate(self, request: MemoryRequest) -> MemoryEstimate:
         """Estimates a request as `estimate_memory` does, and remembers it."""
@@ -119,7 +121,7 @@ class MemoryMap:
         own, lora = self.request, replace(request.lora, r=self.request.lora.r, alpha=self.request.lora.alpha)
         mapped = {"rows", "num_supervised", "documents", "checkpointing", "accumulation", "lora"}
         same = all(getattr(request, name) == getattr(own, name) for name in vars(own).keys() - mapped)
-        ranks = self._rank_nodes
+        ranks = sorted({own.lora.r, *self.ranks})
         if not same or lora != own.lora or not ranks[0] <= request.lora.r <= ranks[-1]:
             return self.estimate(request)
         trace = self.at(request.lora.r, request.rows, request.checkpointing)
@@ -131,7 +133,7 @@ class MemoryMap:
         def by_rows(rank: int) -> Trace:
             return _on_line(self._row_nodes, rows, lambda node: self._corner(rank, node, checkpointing))
 
-        return _on_line(self._rank_nodes, rank, by_rows)
+        return _on_line(self._rank_nodes(rank, checkpointing), rank, by_rows)
 
     def largest_rows(self, limit_bytes: float, rank: int, checkpointing: bool | int) -> int:
         """Finds the most rows of a micro-batch that stay within a limit; 0 where not even one does.
@@ -150,6 +152,15 @@ class MemoryMap:
             middle = (low + high) // 2
             low, high = (middle, high) if fits(middle) else (low, middle)
         return low
+
+    def _rank_nodes(self, rank: int, checkpointing: bool | int) -> list[int]:
+        """Chooses the ranks to trace: the run's own by itself, all with checkpointing between two ends."""
+        own, ends = self.request.lora.r, {*self.ranks[:1], *self.ranks[-1:]}
+        if not ends or (rank == own and checkpointing == self.request.checkpointing):
+            return [own]
+        if checkpointing and min(ends) <= own <= max(ends):
+            return sorted(ends)
+        return sorted({own, *ends})
 
     def _corner(self, rank: int, rows: int, checkpointing: bool | int) -> Trace:
         own = self.request

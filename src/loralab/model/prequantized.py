@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
@@ -122,6 +123,22 @@ def set_compute_dtype(model_config: PreTrainedConfig, found: Prequantized, dtype
     if found.method == "bitsandbytes" and found.scheme != "int8":
         compute = {"bnb_4bit_compute_dtype": dtype_name(dtype)}
         model_config.quantization_config = _stored_config(model_config) | compute
+
+
+def check_stored(config: ModelConfig, found: Prequantized, model: PreTrainedModel) -> None:
+    """Refuses a base with ordinary weights whose config says that bitsandbytes has quantized it.
+
+    Raises:
+        ModelError: They are; the message says what to take out.
+    """
+    for layer in model.modules():
+        weight: Any = getattr(layer, "weight", None)
+        bare_four = isinstance(layer, Linear4bit) and getattr(weight, "quant_state", None) is None
+        if bare_four or (isinstance(layer, Linear8bitLt) and weight.dtype != torch.int8):
+            raise ModelError(
+                f"config.json of model={config.name} says that its weights are quantized ({found.label}), "
+                "and they are not. Take quantization_config out of it; quant=nf4 quantizes them."
+            )
 
 
 def cast_unquantized(model: PreTrainedModel, dtype: torch.dtype) -> None:

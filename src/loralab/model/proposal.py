@@ -64,8 +64,7 @@ def propose_rank(
     reasons = [
         f"{num_rows:,} rows hold {supervised_tokens:,} supervised tokens: at {BITS_PER_TOKEN:g} bit a token "
         f"and {BITS_PER_PARAMETER:g} bits a parameter, {needed:,.0f} parameters can hold them",
-        f"a rank has {params_per_rank:,} parameters here, so {needed / params_per_rank:.1f} ranks are "
-        f"needed; the next usual one is {wanted}",
+        _needed_ranks(params_per_rank, needed, wanted),
     ]
     if wanted == RANKS[-1] and wanted * params_per_rank < needed:
         reasons.append(f"more than {wanted} is not proposed: with so many tokens, consider full fine-tuning")
@@ -83,3 +82,11 @@ def propose_rank(
     alpha, formula = scaled_alpha(chosen, rslora), "2 sqrt(r)" if rslora else "2 r"
     reasons.append(f"alpha = {formula} = {alpha:g} keeps the scale of the update at 2")
     return Proposal(chosen, alpha, reasons)
+
+
+def _needed_ranks(params_per_rank: int, needed: float, wanted: int) -> str:
+    """Says in words how many ranks hold so many parameters, and the usual rank above."""
+    has = f"a rank has {params_per_rank:,} parameters here"
+    if needed <= params_per_rank:
+        return f"{has}, so a single one would do; the lowest usual rank is {wanted}"
+    return f"{has}, so {needed / params_per_rank:.1f} ranks are needed; the next usual one is {wanted}"

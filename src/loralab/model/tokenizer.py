@@ -1,6 +1,7 @@
 """Tokenizers: loading, padding, added tokens, and embeddings that have a row for each token."""
 
 import re
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -12,9 +13,12 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTr
 from loralab.config.model import ModelConfig
 from loralab.errors import ModelError
 from loralab.model.location import check_reachable, loading_failed, model_location
+from loralab.model.messages import first_line
 
 SPECIAL_FORM = re.compile(r"<\|.+\|>")
 """Added tokens of this form are markup, which decoding for a reader leaves out; others are text."""
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
+"""Files by which a folder has a tokenizer; whole or not."""
 NUM_LISTED = 20
 """Tokens that a message spells out."""
 
@@ -68,10 +72,15 @@ def check_vocabulary(
         f" and {len(extra) - NUM_LISTED} more" if len(extra) > NUM_LISTED else ""
     )
     wanted = [*config.added_tokens, *extra]
-    fix = f"model.added_tokens={_as_override(wanted)}" if len(wanted) <= NUM_LISTED else "model.added_tokens"
+    fix = f"Add rows for them, which then train: model.added_tokens={_as_override(wanted)}."
+    if len(wanted) > NUM_LISTED:
+        fix = (
+            "So many mean another model's tokenizer: give the one that belongs to the weights, or list all "
+            "of them in model.added_tokens, whose rows then train."
+        )
     raise ModelError(
         f"the tokenizer of model={config.name} has {len(extra)} tokens more than the {num_rows:,} rows of "
-        f"the embeddings: {listed}. Add rows for them, which then train: {fix}."
+        f"the embeddings: {listed}. {fix}"
     )
 
 
@@ -119,11 +128,24 @@ def _load_own(config: ModelConfig) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             location, revision=config.revision, trust_remote_code=config.trust_remote_code
         )
-    except (OSError, ValueError, StrictDataclassError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
+        is_config = isinstance(error, StrictDataclassError) or "trust_remote_code" in str(error)
+        if Path(location).is_dir() and not is_config:
+            raise ModelError(_no_tokenizer(Path(location), error)) from error
         raise ModelError(loading_failed(config, location, error)) from error
     if not tokenizer.is_fast:
         raise ModelError(f"{location} has no fast tokenizer (tokenizer.json), which label spans need.")
     return tokenizer
+
+
+def _no_tokenizer(folder: Path, error: Exception) -> str:
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        return (
+            f"{folder} holds no tokenizer ({' or '.join(TOKENIZER_FILES)}). Copy tokenizer.json and "
+            "tokenizer_config.json of this model into it."
+        )
+    reason = f"it lacks {error}" if isinstance(error, KeyError) else first_line(error).rstrip(".")
+    return f"the tokenizer in {folder} cannot be read: {reason}. Get its files again."
 
 
 @torch.no_grad()

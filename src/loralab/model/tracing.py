@@ -7,16 +7,18 @@ found that way, not assumed.
 
 import weakref
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 HiddenBytes = Callable[..., int]
 """From the arguments of an operator to the bytes that its kernel takes while it runs."""
 
+DEVICE_OF = torch.ops.prim.device.default
+"""What asking a fake tensor for its device calls: more than every other call, and it makes nothing."""
 MOMENTARY = -1
 """The number of memory that an operator takes and gives back before it returns."""
 
@@ -65,11 +67,13 @@ class StorageLog(TorchDispatchMode):
     ) -> Any:
         """Runs an operator and logs what it made."""
         kwargs = kwargs or {}
-        given = {_address(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        if func is DEVICE_OF:
+            return func(*args, **kwargs)
+        given = {_address(tensor) for tensor in _tensors((args, kwargs))}
         result = func(*args, **kwargs)
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor) and _address(leaf) not in given:
-                self._see(leaf)
+        for tensor in _tensors(result):
+            if _address(tensor) not in given:
+                self._see(tensor)
         if func in self._hidden:
             taken = self._hidden[func](*args, **kwargs)
             self.events += [Event(MOMENTARY, taken, self.stage), Event(MOMENTARY, -taken, self.stage)]
@@ -107,6 +111,17 @@ def peaks(events: Sequence[Event], kind_of: Callable[[int], str]) -> dict[str, C
         if event.stage not in highest or live.total() > highest[event.stage].total():
             highest[event.stage] = live.copy()
     return highest
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """Yields the tensors of what an operator takes or returns, which is nothing but these containers."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from _tensors(each)
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
 
 
 def _address(tensor: Tensor) -> int:

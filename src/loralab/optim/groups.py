@@ -30,8 +30,10 @@ def parameter_groups(parameters: Mapping[str, nn.Parameter], config: OptimConfig
     check_lr_pattern(config, parameters)
     groups: dict[tuple[float, float, bool], dict[str, Any]] = {}
     for name, parameter in parameters.items():
-        decay = config.weight_decay if config.decay_vectors or not is_vector(parameter) else 0.0
         low_rank = is_low_rank(name)
+        # With a rank of 1, A and B are matrices all the same.
+        decays = config.decay_vectors or low_rank or not is_vector(parameter)
+        decay = config.weight_decay if decays else 0.0
         key = (lr_scale(name, config), decay, low_rank)
         group = {"params": [], LR_SCALE: key[0], "weight_decay": decay, "is_low_rank": low_rank}
         groups.setdefault(key, group)["params"].append(parameter)

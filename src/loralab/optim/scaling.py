@@ -6,11 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from loralab.errors import ModelError
 from loralab.metrics import TRAIN_LOSS_SCALE, TRAIN_SKIPPED_STEPS
 
 FIRST_SCALE, FACTOR, PATIENCE = 2.0**16, 2.0, 2000
 """The first scale; by what it grows and shrinks; steps without overflow before it grows, as in
 `torch.amp.GradScaler`. Powers of two, so that scaling rounds nothing."""
+SMALLEST_SCALE = 2.0**-14
+"""Below it a gradient of 1 is no normal number of float16: halving further does not help."""
 
 
 class LossScaler:
@@ -40,6 +43,9 @@ class LossScaler:
 
         Returns:
             Whether the step may be taken. Where not, the gradients are set to zero.
+
+        Raises:
+            ModelError: No scale is small enough.
         """
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if not self.enabled or not gradients:
@@ -53,6 +59,10 @@ class LossScaler:
         torch._foreach_zero_(gradients)
         self.factor, self.good_steps = self.factor / FACTOR, 0
         self.skipped_steps += 1
+        if self.factor < SMALLEST_SCALE:
+            raise ModelError(
+                "the gradients overflow float16 at every scale. Use trainer.precision=bf16 or fp32."
+            )
         return False
 
     def figures(self) -> dict[str, float]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from loralab import metrics
 from loralab.config.load import read_yaml
 from loralab.config.schema import TrainConfig
+from loralab.data.sources import is_hub
 from loralab.errors import LoralabError
 from loralab.runs.checkpoint import WEIGHTS, checkpoint_faults, sha256_of
 from loralab.runs.folder import RunFolder
@@ -120,7 +121,11 @@ def _faults_of_adapter(run: RunFolder) -> Iterator[str]:
 def _faults_of_data(run: RunFolder) -> Iterator[str]:
     for entry in _read(run.manifest_path).get("data", []):
         path = Path(entry["path"])
-        if path.is_file() and sha256_of(path) != entry["sha256"]:
+        if is_hub(entry["path"]):
+            continue
+        if not path.is_file():
+            yield f"{path} is gone"
+        elif sha256_of(path) != entry["sha256"]:
             yield f"{path} has changed since the run began"
 
 

@@ -15,10 +15,7 @@ from loralab.model.memory_request import OPTIMIZER
 from loralab.modules.base import AdapterModule
 from loralab.runs.generators import random_state, restore_random_state
 from loralab.runs.memory import GIB, MemoryMeter
-from loralab.training.memory_plan import MemoryPlan, padded, rows_per_step
-
-HEADROOM = 0.9
-"""Share of the memory that a step may fill."""
+from loralab.training.memory_plan import HEADROOM, MemoryPlan, padded, rows_per_step
 
 
 def estimate_size(planner: MemoryPlan, layout: Layout) -> MicroBatchSize:

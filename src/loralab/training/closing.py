@@ -1,5 +1,6 @@
 """What a run writes down at its end: what its adapter learned, and its memory against the estimate."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import torch
@@ -7,7 +8,8 @@ import torch
 from loralab import metrics
 from loralab.callbacks.memory import FIRST_STEP, STEADY, stage_figures, stage_peaks
 from loralab.callbacks.recorder import Recorder
-from loralab.evaluation.adapter_report import gradient_scales, measure_adapter
+from loralab.config.model import LoraConfig
+from loralab.evaluation.adapter_report import LayerUpdate, gradient_scales, measure_adapter
 from loralab.runs.folder import write_json
 from loralab.runs.memory import GIB
 from loralab.training.record import update_summary
@@ -21,16 +23,21 @@ def record_adapter(session: Session) -> None:
     config = session.plan.config
     updates = measure_adapter(session.run.adapter_dir, config.lora.r, _gradient_rms(session))
     write_json(session.run.path / "adapter.json", {"layers": [asdict(update) for update in updates]})
-    used = [update.effective_rank for update in updates]
-    ranks = [update.rank for update in updates]
+    session.console.print(describe_updates(updates, config.lora), soft_wrap=True)
+
+
+def describe_updates(updates: Sequence[LayerUpdate], lora: LoraConfig) -> str:
+    """Says in a line how much of its rank an adapter uses."""
     if not updates:
-        session.console.print(f"adapter: no low-rank update to measure for lora.method={config.lora.method}")
-    else:
-        session.console.print(
-            f"adapter: effective rank {min(used):.1f} to {max(used):.1f} of {max(ranks)}; each layer's and a "
-            "rank pattern in the report",
-            soft_wrap=True,
-        )
+        return f"adapter: no low-rank update to measure for lora.method={lora.method}"
+    used = [update.effective_rank for update in updates]
+    ranks = sorted({update.highest_rank for update in updates})
+    spread = f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
+    doubled = f" (2 r: {lora.init} counts from a first update)" if updates[0].doubled else ""
+    return (
+        f"adapter: effective rank {min(used):.1f} to {max(used):.1f} of {spread}{doubled}; each layer's and "
+        "a rank pattern in the report"
+    )
 
 
 def record_memory(session: Session) -> None:

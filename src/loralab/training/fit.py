@@ -24,6 +24,7 @@ from loralab.training.closing import record_adapter, record_memory
 from loralab.training.dry_run import plan_run
 from loralab.training.introduction import print_data
 from loralab.training.loggers import finish_loggers
+from loralab.training.memory_plan import AUTO as MEMORY_AUTO
 from loralab.training.plan import plan_training, with_size
 from loralab.training.record import begin_training, close_run, record_comparison, update_summary
 from loralab.training.resume import check_same_data, explain_auto, reopen
@@ -51,7 +52,8 @@ def train(config: TrainConfig, callbacks: Sequence[pl.Callback] = ()) -> RunFold
     config = resumed.config if resumed else config
     setup = prepare(config)
     plan = plan_training(config, setup)
-    if resumed and (size := stored_size(resumed.run)) is not None:
+    size = stored_size(resumed.run) if resumed and config.trainer.batch_size == MEMORY_AUTO else None
+    if size is not None:
         plan = with_size(plan, size)
     plan.memory.check(plan.request)
     if resumed:

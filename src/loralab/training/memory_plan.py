@@ -17,6 +17,7 @@ from loralab.data.layout import Layout
 from loralab.data.packing import document_bounds
 from loralab.data.prepare import PreparedData
 from loralab.data.store import supervised_of
+from loralab.errors import ConfigError
 from loralab.model.attention_choice import choose_attention
 from loralab.model.load import load_config, skeleton
 from loralab.model.memory import estimate_memory
@@ -28,6 +29,8 @@ from loralab.runs.memory import GIB, available_memory, rss_gib
 
 PROCESS = "libraries and data (measured)"
 """The part of a CPU run's memory that is there before the model loads."""
+HEADROOM = 0.9
+"""Share of the memory that a step may fill where its size is chosen."""
 AUTO, AUTO_STEP_EXAMPLES = "auto", 16
 """`trainer.batch_size=auto`, and the examples of a step where nothing else says how many."""
 STANDS_FOR = {"eetq": "int8"}
@@ -154,6 +157,14 @@ class MemoryPlan:
         Raises:
             ConfigError: It does not; the message names settings that would fit.
         """
+        if self.process_bytes >= self.available_bytes:
+            raise ConfigError(
+                f"not enough memory: libraries and data alone take {self.process_bytes / GIB:.2f} GiB "
+                "(measured) before the model loads, and "
+                f"trainer.memory_gib={self.config.trainer.memory_gib:g} allows less. The run needs about "
+                f"{self.estimate(request).peak / GIB:.2f} GiB: raise trainer.memory_gib, or leave it out to "
+                "take what is free."
+            )
         return check_memory(request, self.estimate, self.available_bytes, self.remedies)
 
 

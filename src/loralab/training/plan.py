@@ -25,8 +25,8 @@ from loralab.model.proposal import AdaptedLayers, Proposal, propose_rank, scaled
 from loralab.model.tokenizer import added_token_ids
 from loralab.optim.groups import check_lr_pattern
 from loralab.runs.memory import GIB
-from loralab.training.batch_size import HEADROOM, estimate_size
-from loralab.training.memory_plan import AUTO, MemoryPlan, rows_per_step
+from loralab.training.batch_size import estimate_size
+from loralab.training.memory_plan import AUTO, HEADROOM, MemoryPlan, rows_per_step
 from loralab.training.setup import Setup
 
 CALIBRATION_ROWS, CALIBRATION_BATCH = 64, 8

@@ -3,13 +3,15 @@
 import copy
 import multiprocessing
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import lightning.pytorch as pl
 
+from loralab.config.load import EXIT_USER
 from loralab.config.schema import TrainConfig
-from loralab.errors import Interrupted, ModelError
+from loralab.errors import Interrupted, LoralabError, ModelError
 from loralab.modules.base import AdapterModule
 from loralab.runs.compare import Verdict, compare_runs
 from loralab.runs.folder import RunFolder
@@ -74,13 +76,22 @@ def in_this_process(config: TrainConfig, stop: int | None) -> None:
         print(interrupted)
 
 
+def as_a_command(config: TrainConfig, stop: int | None) -> None:
+    """Trains as a process of its own, and says in a line what the user must change."""
+    try:
+        in_this_process(config, stop)
+    except LoralabError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(EXIT_USER)
+
+
 def in_own_process(config: TrainConfig, stop: int | None) -> None:
     """Trains in a new process, stopped after so many steps.
 
     Raises:
         ModelError: The process failed; it has said why.
     """
-    process = multiprocessing.get_context("spawn").Process(target=in_this_process, args=(config, stop))
+    process = multiprocessing.get_context("spawn").Process(target=as_a_command, args=(config, stop))
     process.start()
     process.join()
     if process.exitcode != 0:

@@ -8,10 +8,12 @@ import yaml
 from rich.console import Console
 
 from loralab.config.load import job_number, task_overrides, to_yaml
-from loralab.config.model import LoraConfig
+from loralab.config.method_rules import FIELDS, VIRTUAL_TOKENS
+from loralab.config.model import QuantConfig
 from loralab.config.schema import EvaluateConfig, TrainConfig
 from loralab.evaluation.compare import Comparison
 from loralab.evaluation.report import write_report
+from loralab.model.prequantized import Prequantized, prequantized
 from loralab.runs.folder import (
     RunFolder,
     create_run,
@@ -37,7 +39,9 @@ def begin_training(config: TrainConfig, setup: Setup, command: str = "train") ->
         ConfigError: The folder exists already or cannot be made.
     """
     now, job = datetime.datetime.now(), job_number()
-    run_id = config.run.name or new_run_id(f"{config.model.name}_{_adapter_label(config.lora)}", now, job)
+    stored = prequantized(setup.model.config)
+    label = f"{config.model.name}_{adapter_label(config, stored)}"
+    run_id = config.run.name or new_run_id(label, now, job)
     if config.run.name is not None and job is not None:
         run_id = f"{run_id}_{job}"
     run = create_run(config.run.outputs_dir, command, run_id)
@@ -45,6 +49,29 @@ def begin_training(config: TrainConfig, setup: Setup, command: str = "train") ->
     if not config.dry_run:
         update_summary(run, {"run_id": run.run_id, "status": "running", "step": 0})
     return run
+
+
+def adapter_label(config: TrainConfig, stored: Prequantized | None) -> str:
+    """Names an adapter and the storage of its base in a run id: `r8`, `dora_r8`, `prefix20`, `r8_int8`.
+
+    Args:
+        config: The run's config.
+        stored: How the base comes quantized, which `quant` does not change; None for ordinary weights.
+    """
+    lora, words = config.lora, []
+    if lora.method != "lora":
+        words.append(lora.method)
+    elif lora.init != "default":
+        words.append(lora.init)
+    words += [option for option in ("rslora", "dora") if getattr(lora, option)]
+    if lora.method in VIRTUAL_TOKENS:
+        words[-1] += str(lora.virtual_tokens)
+    elif "r" in FIELDS[lora.method]:
+        words.append(f"r{lora.r}")
+    scheme = config.quant.name if stored is None else stored.scheme
+    if scheme != QuantConfig.name:
+        words.append("noquant" if scheme == "none" else scheme)
+    return "_".join(words)
 
 
 def begin_evaluation(config: EvaluateConfig, trained: RunFolder, setup: Setup) -> RunFolder:
@@ -75,12 +102,6 @@ def close_run(run: RunFolder, status: str, console: Console) -> None:
     except Exception as error:  # whatever it is must not replace the error that ended the run
         console.print(f"no report: {type(error).__name__}: {error}", soft_wrap=True)
     console.print(f"run folder: {run.path} ({status})", soft_wrap=True)
-
-
-def _adapter_label(lora: LoraConfig) -> str:
-    """Names an adapter in a run id: `r8`, `vera_r256`, `ia3`."""
-    rank = [f"r{lora.r}"] if lora.method in ("lora", "adalora", "vera") else []
-    return "_".join([lora.method] * (lora.method != "lora") + rank)
 
 
 def _describe(

@@ -8,6 +8,7 @@ from loralab.config.changes import Change, find_changes, is_below, with_values
 from loralab.config.load import read_yaml, to_yaml
 from loralab.config.resume_rules import AUTO, allowed_keys
 from loralab.config.schema import TrainConfig
+from loralab.config.validate import validate_train
 from loralab.data.report import DataFile
 from loralab.errors import ConfigError, DataError, LoralabError
 from loralab.runs.folder import RunFolder, find_run, read_json, write_json, write_text
@@ -26,6 +27,8 @@ OVERLAYS = ("experiment", "debug")
 CHOSEN_BY_AUTO = ("lora.auto", "lora.r", "lora.alpha")
 """What `lora=auto` has filled in in the config of a run."""
 LENGTH = ("trainer.max_steps", "trainer.epochs")
+OF_THE_STATE = ("optim.name", "optim.lora_plus_ratio", "optim.lr_pattern", "optim.decay_vectors")
+"""What the saved state of the optimizer is made for."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +80,14 @@ def explain_auto(resumed: Resumed | None, config: TrainConfig) -> str:
 
 def record_changes(resumed: Resumed, step: int) -> None:
     """Writes the config that a run goes on with, and in the manifest from which step on."""
-    if not resumed.changes:
-        return
-    run, manifest = resumed.run, read_json(resumed.run.manifest_path)
-    entry = {"step": step, "changes": [str(change) for change in resumed.changes]}
-    write_json(run.manifest_path, {**manifest, "resumed": [*manifest.get("resumed", []), entry]})
-    write_text(run.config_path, to_yaml(resumed.config))
+    run, text = resumed.run, to_yaml(resumed.config)
+    # Harmless keys as well: an evaluation later takes them from here.
+    if text != run.config_path.read_text(encoding="utf-8"):
+        write_text(run.config_path, text)
+    if resumed.changes:
+        manifest = read_json(run.manifest_path)
+        entry = {"step": step, "changes": [str(change) for change in resumed.changes]}
+        write_json(run.manifest_path, {**manifest, "resumed": [*manifest.get("resumed", []), entry]})
 
 
 def check_same_data(run: RunFolder, files: Sequence[DataFile]) -> None:
@@ -119,12 +124,20 @@ def _continued(run: RunFolder, config: TrainConfig, typed: Sequence[str] | None)
             f"resume={config.resume}: the config differs from that of {run.run_id}:", *map(str, refused),
             f"Leave them out, or allow them with 'resume_changes=[{keys}]'.",
         ]))  # fmt: skip
+    fixed = [change for change in changes if is_below(change.key, OF_THE_STATE)]
+    if fixed:
+        raise ConfigError(
+            f"resume={config.resume}: {fixed[0]}. The optimizer's state in the checkpoint is made for the "
+            "former. Leave it out, or start a new run."
+        )
     if is_complete(run) and not any(change.key in LENGTH for change in changes):
         raise ConfigError(
             f"resume={config.resume}: the run is complete; its adapter is in {run.adapter_dir}. To train on, "
             "give more steps: trainer.max_steps=N 'resume_changes=[trainer.max_steps]'."
         )
-    return Resumed(run, with_values(stored, {c.key: c.now for c in differing}), tuple(changes))
+    joined = with_values(stored, {change.key: change.now for change in differing})
+    validate_train(joined)
+    return Resumed(run, joined, tuple(changes))
 
 
 def _differences(stored: TrainConfig, now: TrainConfig) -> list[Change]:

@@ -1,9 +1,11 @@
 """The parts of a training run, put together."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import lightning.pytorch as pl
+from lightning.fabric.utilities.warnings import PossibleUserWarning
 from peft import PeftModel
 from rich.console import Console
 
@@ -91,6 +93,8 @@ def assemble(
     checkpoints = Checkpoints(run, config.callbacks, recorder, console)
     restore = take_up(run, module, checkpoints, resumed, console)
     progress = [ProgressLine(console, recorder)] if config.callbacks.progress else []
+    # Advice on worker processes; a step's batch is built in well under a millisecond.
+    warnings.filterwarnings("ignore", category=PossibleUserWarning)
     trainer = pl.Trainer(
         accelerator=setup.device.type,
         devices=1,

@@ -79,7 +79,10 @@ def test_a_run_takes_what_the_memory_model_says(tiny, tiny_model_dir):
     # All linear layers: r x (inputs + outputs) of q, o 128, k, v 96, gate, up, down 192.
     assert written["trainable"] == 2 * 16 * (2 * 128 + 2 * 96 + 3 * 192)
     assert f"lora r=16: {written['trainable']:,} trainable parameters" in output
-    assert "micro-batch: 8 rows x 32 tokens, all of them learned; gradient checkpointing off; adamw" in output
+    said = (
+        "micro-batch: 8 rows x 32 tokens (data.max_length), all of them learned; gradient checkpointing off"
+    )
+    assert said in output
     assert ["peak", f"{estimate.peak / GIB:.2f}", "100%"] in rows_of(output)
 
 
@@ -105,7 +108,8 @@ def test_the_largest_micro_batch_grows_with_the_card_and_falls_with_the_rank(tin
     by_rank = [each["largest_tokens"] for each in written["ranks"]]
     assert by_rank[0] == [small_recomputed, large_recomputed]
     assert by_rank[0][0] >= by_rank[1][0] >= by_rank[2][0]
-    assert ["16", "0.0", "M", *(f"{number:,}" for number in by_rank[1])] in rows_of(output)
+    trainable = written["ranks"][1]["num_trainable"]
+    assert ["16", f"{trainable:,}", *(f"{number:,}" for number in by_rank[1])] in rows_of(output)
 
 
 def test_what_does_not_fit_comes_with_settings_that_would(tiny, tiny_model_dir):
@@ -137,13 +141,17 @@ def test_a_card_smaller_than_the_weights_gets_no_advice(tiny):
         {
             "gib": 0.5,
             "usable_bytes": 0,
+            "rows": 4,
             "peak": written["peak"],
             "largest_tokens": [0, 0],
             "advice": [],
             "fits": False,
         }
     ]
-    assert "0.5 GiB: nothing short of a smaller model would fit." in output
+    assert "0.5 GiB: the CUDA context alone would fill it, so no setting helps." in output
+    output, written = tiny("--card", "0.50001")
+    assert written["cards"][0]["advice"] == []
+    assert "0.50001 GiB: nothing short of a smaller model would fit." in output
 
 
 def test_a_cpu_is_planned_for_when_asked(tiny):
@@ -152,6 +160,27 @@ def test_a_cpu_is_planned_for_when_asked(tiny):
     # This process, with PyTorch in it.
     assert 2**27 < written["reserved_bytes"] < 2**34
     assert "libraries take" in output and "context" not in output
+    output, _ = tiny("trainer.accelerator=cpu", "trainer.memory_gib=0.1")
+    assert "0.1 GiB: the libraries alone would fill it, so no setting helps." in output
+
+
+def test_auto_takes_on_each_card_the_rows_that_it_would_find_there(tiny):
+    cards = [word for size in (0.5005, 0.505, 1) for word in ("--card", str(size))]
+    output, written = tiny("trainer.batch_size=auto", "trainer.step_examples=64", *cards)
+    small, middle, large = written["cards"]
+    # Not one row fits; some of the 64 rows of a step, and not one more; all of them.
+    assert (small["rows"], small["fits"]) == (1, False)
+    assert 1 < middle["rows"] < large["rows"] == 64
+    for card, more in ((middle, 2), (large, None)):
+        by_hand = [
+            tiny("--rows", str(card["rows"] + rows), "trainer.step_examples=64", "--card", "1")[1]["peak"]
+            for rows in ([0] if more is None else [0, more])
+        ]
+        assert card["peak"] == by_hand[0] <= 0.9 * card["usable_bytes"]
+        assert all(peak > 0.9 * card["usable_bytes"] for peak in by_hand[1:])
+    assert f"micro-batch: {middle['rows']} rows (trainer.batch_size=auto on 0.505 GiB) x 32 tokens" in output
+    assert written["peak"] == middle["peak"]
+    assert f"yes, {middle['rows']} rows, " in output and "yes, 64 rows, " in output
 
 
 @pytest.mark.parametrize(
@@ -209,7 +238,7 @@ def test_every_model_is_compared_by_rank(run, monkeypatch, tmp_path):
     assert (models[0]["fault"], models[0]["peaks"]) == (fault, {})
     assert f"short: {fault}" in result.output
     shown = next(row for row in rows_of(result.output) if row[:1] == ["small"])
-    assert len(shown) == 3 + 2 * 5
+    assert len(shown) == 2 + 2 * 5
     for rank in (8, 32, 128):
         request = MemoryRequest(
             QuantConfig("nf4"), LoraConfig(r=rank), torch.bfloat16, rows=1, width=32, num_supervised=32,

@@ -9,6 +9,7 @@ import pytest
 
 from loralab.data.corpus import CorpusWriter
 from loralab.data.masking import Encoded, make_example
+from loralab.data.prepare import DAMAGED
 from loralab.data.records import Conversation, Message
 from loralab.data.serialization import record_to_json
 from loralab.data.store import ExampleStore, example_columns, lengths_of, store_writer
@@ -68,10 +69,11 @@ def test_opening_a_store_reads_nothing_of_the_examples(tmp_path: Path, store: Ex
     assert ExampleStore(path).lengths.tolist() == [3, 2, 5, 1]
 
 
-def test_store_that_is_cut_off_is_a_value_error(tmp_path: Path, store: ExampleStore) -> None:
+@pytest.mark.parametrize("left", [0, 20, -4], ids=["nothing", "half a header", "all but a number"])
+def test_store_that_is_cut_off_is_refused(tmp_path: Path, store: ExampleStore, left: int) -> None:
     numbers = tmp_path / "examples.npy"
-    numbers.write_bytes(numbers.read_bytes()[:-4])
-    with pytest.raises(ValueError):
+    numbers.write_bytes(numbers.read_bytes()[:left])
+    with pytest.raises(DAMAGED):
         ExampleStore(tmp_path / "examples.arrow")
 
 

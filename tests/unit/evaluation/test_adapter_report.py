@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from loralab.evaluation.adapter_report import (
 from loralab.model.adapters.context import AdapterContext
 from loralab.model.adapters.vera import fixed_projections
 from loralab.model.lora import attach_adapter, trainable
+from loralab.training.closing import describe_updates
 
 LAYER = "model.layers.{}.self_attn.{}"
 
@@ -118,7 +120,29 @@ def test_alpha_patterns_and_rslora_scale_as_peft_does(tmp_path: Path) -> None:
 def test_an_adapter_of_a_changed_base_shows_the_rank_that_was_asked_for(tmp_path: Path) -> None:
     factors = {LAYER.format(0, "q_proj"): (torch.eye(4), torch.eye(4))}
     (measured,) = measure_adapter(save(tmp_path, factors, r=4), rank=2)
-    assert measured.rank == 2
+    assert (measured.rank, measured.highest_rank, measured.doubled) == (2, 4, True)
+    # Four equal singular values use all of the four that B A - B0 A0 can have.
+    assert measured.effective_rank == pytest.approx(4)
+
+
+def test_what_counts_from_a_first_update_is_suggested_half_of_what_it_uses() -> None:
+    # Of 16, 7.5 are used: 3.75 of r, a quarter more is 4.7, so 8. All but 1 of 16 is full: 2 x 8.
+    updates = [replace(update(name, 8, used), doubled=True) for name, used in (("a", 7.5), ("b", 15.0))]
+    assert suggest_ranks(updates) == {"a": 8, "b": 16}
+
+
+def test_the_line_of_the_terminal_compares_with_the_rank_that_the_update_can_have() -> None:
+    plain = [update("a", 8, 1.5), update("b", 8, 7.2)]
+    assert describe_updates(plain, LoraConfig(r=8)) == (
+        "adapter: effective rank 1.5 to 7.2 of 8; each layer's and a rank pattern in the report"
+    )
+    doubled = [replace(each, doubled=True, effective_rank=12.0) for each in plain]
+    assert describe_updates(doubled, LoraConfig(r=8, init="pissa")).startswith(
+        "adapter: effective rank 12.0 to 12.0 of 16 (2 r: pissa counts from a first update); "
+    )
+    mixed = [update("a", 4, 1.5), update("b", 8, 7.2)]
+    assert "of 4 to 8; " in describe_updates(mixed, LoraConfig(r=8))
+    assert describe_updates([], LoraConfig(method="ia3")).endswith("to measure for lora.method=ia3")
 
 
 def test_gradient_scale_is_the_corrected_second_moment() -> None:

@@ -1,5 +1,7 @@
 """Tables of the report say what the files of a run say."""
 
+from dataclasses import replace
+
 from loralab.evaluation.adapter_report import LayerUpdate
 from loralab.evaluation.report_tables import adapter_table, estimate_table, memory_table, quantization_table
 
@@ -59,3 +61,8 @@ def test_updates_are_grouped_and_the_suggestion_can_be_copied() -> None:
     assert table is not None
     assert table.rows == [("q_proj x 2", "0.5 to 1.5", "2.0 to 3.0", "8", "\N{EN DASH}")]
     assert "rank_pattern" in table.code
+    assert "2 r" not in table.note
+    doubled = adapter_table([replace(update, doubled=True) for update in updates])
+    assert doubled is not None
+    assert doubled.rows[0][3] == "16"
+    assert "The rank is 2 r" in doubled.note

@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,10 +40,47 @@ def test_a_damaged_weight_file_is_named(tiny_model_dir: Path, tmp_path: Path) ->
         (tmp_path / file.name).write_bytes(
             content[: len(content) // 2] if "safetensors" in file.name else content
         )
-    with pytest.raises(ModelError, match=f"{tmp_path} cannot be loaded"):
+    with pytest.raises(ModelError, match=f"the weights of {tmp_path} are damaged or not whole"):
         load_base(
             ModelConfig(path=str(tmp_path)), QuantConfig(name="none"), torch.device("cpu"), torch.float32
         )
+
+
+def changed(source: Path, target: Path, **settings: object) -> ModelConfig:
+    """Copies a model folder with other settings in its config.json."""
+    shutil.copytree(source, target, dirs_exist_ok=True)
+    described = json.loads((target / "config.json").read_text())
+    (target / "config.json").write_text(json.dumps(described | settings))
+    return ModelConfig(path=str(target))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"hidden_size": 128}, "have other shapes than its config.json says"),
+        (
+            {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}},
+            r"says that its weights are quantized \(bitsandbytes fp4\), and they are not. Take",
+        ),
+        (
+            {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}},
+            r"says that its weights are quantized \(bitsandbytes int8\), and they are not. Take",
+        ),
+    ],
+    ids=["shapes", "four_bits", "int8"],
+)
+def test_a_config_that_tells_of_other_weights_is_refused(
+    tiny_model_dir: Path, tmp_path: Path, settings: dict[str, object], says: str
+) -> None:
+    config = changed(tiny_model_dir, tmp_path, **settings)
+    with pytest.raises(ModelError, match=says):
+        load_base(config, QuantConfig(name="nf4"), torch.device("cpu"), torch.float32)
+
+
+def test_a_config_with_a_value_that_means_nothing_is_refused(tiny_model_dir: Path, tmp_path: Path) -> None:
+    config = changed(tiny_model_dir, tmp_path, dtype="float99")
+    with pytest.raises(ModelError, match=r"is no description of a model: .*float99"):
+        load_config(config)
 
 
 def test_weights_that_are_missing_are_not_made_up(tiny_model_dir: Path, tmp_path: Path) -> None:

@@ -21,6 +21,9 @@ def test_few_rows_get_the_smallest_rank() -> None:
     # 1,000 tokens at 1 bit need 500 parameters of 2 bits; one rank has 10,000.
     proposal = propose(100, 1_000, 10_000, 576, always)
     assert (proposal.r, proposal.alpha) == (8, 16.0)
+    assert proposal.reasons[1] == (
+        "a rank has 10,000 parameters here, so a single one would do; the lowest usual rank is 8"
+    )
 
 
 def test_the_rank_holds_what_the_tokens_teach() -> None:

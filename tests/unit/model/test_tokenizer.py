@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -148,3 +149,31 @@ def test_a_slow_tokenizer_is_refused(tiny_model_dir: Path, tmp_path: Path) -> No
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "ByT5Tokenizer"}))
     with pytest.raises(ModelError, match="has no fast tokenizer"):
         load_tokenizer(ModelConfig(path=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "holds no tokenizer (tokenizer.json or "),
+        ("{}", "cannot be read: it lacks 'added_tokens'. Get its files again."),
+    ],
+    ids=["none", "broken"],
+)
+def test_a_folder_without_a_tokenizer_says_so(
+    tiny_model_dir: Path, tmp_path: Path, content: str | None, says: str
+) -> None:
+    (tmp_path / "config.json").write_bytes((tiny_model_dir / "config.json").read_bytes())
+    if content is not None:
+        (tmp_path / "tokenizer.json").write_text(content)
+        settings = (tiny_model_dir / "tokenizer_config.json").read_bytes()
+        (tmp_path / "tokenizer_config.json").write_bytes(settings)
+    with pytest.raises(ModelError, match=re.escape(says)):
+        load_tokenizer(ModelConfig(path=str(tmp_path)))
+
+
+def test_a_tokenizer_of_another_model_is_not_to_be_added_token_by_token(tiny_model_dir: Path) -> None:
+    config = ModelConfig(name="small", path=str(tiny_model_dir))
+    described = load_config(config)
+    described.vocab_size = 300
+    with pytest.raises(ModelError, match="So many mean another model's tokenizer: give the one that belongs"):
+        check_vocabulary(load_tokenizer(config), described, config)
