@@ -67,8 +67,8 @@ class Restore(pl.Callback):
         saved = self.checkpoint.state["optimizer"]  # type: ignore[union-attr]
         if len(saved["param_groups"]) != len(now):
             raise ConfigError(
-                "the optimizer's state in the checkpoint has other groups of parameters: a resumed run cannot "
-                "begin or end weight decay. Leave optim.weight_decay out, or start a new run."
+                "the optimizer's state in the checkpoint has other groups of parameters: a resumed run "
+                "cannot begin or end weight decay. Leave optim.weight_decay out, or start a new run."
             )
         optimizer.load_state_dict(saved)
         # A state brings the options that it was saved with.

@@ -1,6 +1,7 @@
 """What is wrong with a key or a value, said from the schema instead of in a library's words."""
 
 import dataclasses
+import errno
 import re
 import types
 import typing
@@ -13,6 +14,13 @@ KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "
 _AS_IT_IS = re.compile(r"null|true|false|[-+.\d].*|[\[{].*", re.IGNORECASE)
 """Values that are shown without quotes."""
 _REFUSED = re.compile(r"Value '(.*)' (?:of type|is not a valid)|Cannot convert '\w+' to string: '(.*)'")
+
+NAMELESS_CHOICE = "Config group override must be"
+"""How Hydra begins its refusal of a number or null for a group."""
+UNWRITABLE = (
+    errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EROFS, errno.ENOSPC, errno.EDQUOT,
+)  # fmt: skip
+"""What a disk answers that the user can mend: no permission, no such folder, no room."""
 
 
 def leaf_keys(schema: type, prefix: str = "") -> Iterator[str]:
@@ -76,6 +84,16 @@ def explain_syntax(override: str, reason: str) -> str:
     why = "" if reason.startswith("Lexer") else f": {reason.rstrip('.')}"
     quoted = f""" Put quotes around the value, inside those of the shell: "{key}='{value}'"."""
     return f"cannot read {override!r}{why}.{quoted if key and value and value[0] not in '[{' else ''}"
+
+
+def explain_unwritable(error: OSError) -> str:
+    """Says what could not be written, and why."""
+    return (
+        f"error: cannot write {error.filename or 'to the disk'}: {error.strerror}. Choose another folder, or "
+        "make room."
+        if error.errno in (errno.ENOSPC, errno.EDQUOT)
+        else f"error: cannot write {error.filename}: {error.strerror}. Choose another folder."
+    )
 
 
 def explain_group(words: Sequence[str], groups: Iterable[str]) -> str:

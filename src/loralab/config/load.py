@@ -19,11 +19,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from loralab.config.data import BenchmarkConfig, ColumnsConfig, DataConfig, PromptTemplateConfig, SourceConfig
 from loralab.config.explanation import (
+    NAMELESS_CHOICE,
+    UNWRITABLE,
     dotted_keys,
     explain_form,
     explain_group,
     explain_syntax,
     explain_type,
+    explain_unwritable,
     holds_any_key,
     leaf_keys,
     refused_value,
@@ -37,8 +40,6 @@ Look = Callable[[DataConfig], Iterable[str]]
 
 EXIT_USER = 2
 EXIT_INTERRUPTED = 130
-NAMELESS_CHOICE = "Config group override must be"
-"""How Hydra begins its refusal of a number or null for a group."""
 
 
 def register_schemas() -> None:
@@ -178,8 +179,7 @@ def job_number() -> int | None:
 def exit_codes(schema: type[TrainConfig] | type[EvaluateConfig]) -> Iterator[None]:
     """Turns every error that a user can mend into a short message and exit code 2, an interrupt into 130.
 
-    It wraps the command, for faults of composition, and the body of the Hydra main function, so that
-    Hydra adds nothing of its own to an error of ours.
+    It wraps the command and the body of the Hydra main function, so that Hydra adds nothing of its own.
 
     Args:
         schema: The command's root dataclass, for close matches of mistyped keys.
@@ -198,8 +198,10 @@ def exit_codes(schema: type[TrainConfig] | type[EvaluateConfig]) -> Iterator[Non
         if NAMELESS_CHOICE not in str(error):
             raise
         _exit(EXIT_USER, f"error: {explain_group(sys.argv[1:], _groups(schema))}")
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        _exit(EXIT_USER, f"error: cannot write {error.filename}: {error.strerror}. Choose another folder.")
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        _exit(EXIT_USER, explain_unwritable(error))
     except KeyboardInterrupt:
         _exit(EXIT_INTERRUPTED, "interrupted")
 

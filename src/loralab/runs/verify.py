@@ -13,7 +13,6 @@ from torch import Tensor
 from loralab import metrics
 from loralab.config.load import read_yaml
 from loralab.config.schema import TrainConfig
-from loralab.data.sources import is_hub
 from loralab.errors import LoralabError
 from loralab.runs.checkpoint import WEIGHTS, checkpoint_faults, sha256_of
 from loralab.runs.folder import RunFolder
@@ -23,6 +22,8 @@ ALWAYS = ("config.yaml", "overrides.yaml", "manifest.json", "data.json", "summar
 COMPLETED = (
     "metrics.jsonl", "report.html", "adapter/adapter_config.json", "adapter/adapter_model.safetensors",
 )  # fmt: skip
+HUB = "hub:"
+"""What the paths of data from the Hub begin with."""
 NAMES = (".default", ".modules_to_save.default")
 """What PEFT leaves out of the names of parameters when it saves them."""
 
@@ -121,7 +122,7 @@ def _faults_of_adapter(run: RunFolder) -> Iterator[str]:
 def _faults_of_data(run: RunFolder) -> Iterator[str]:
     for entry in _read(run.manifest_path).get("data", []):
         path = Path(entry["path"])
-        if is_hub(entry["path"]):
+        if entry["path"].startswith(HUB):
             continue
         if not path.is_file():
             yield f"{path} is gone"
