@@ -146,8 +146,9 @@ def _plan_run(config: TrainConfig, cards: list[float]) -> dict[str, Any]:
 
 
 def _plan_table(config: TrainConfig, cards: list[float]) -> dict[str, Any]:
+    from loralab.cli.model_plans import plan_models
     from loralab.cli.plan_tables import print_models
-    from loralab.cli.planning import CARDS_GIB, plan_device, plan_models, reserved
+    from loralab.cli.planning import CARDS_GIB, plan_device, reserved
     from loralab.cli.tables import make_console
     from loralab.model.load import quiet_libraries
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from loralab.cli.planning import CONTEXT_GIB, CardPlan, ModelPlan, RunPlan
+from loralab.cli.model_plans import ModelPlan
+from loralab.cli.planning import CONTEXT_GIB, CardPlan, RunPlan
 from loralab.cli.tables import cells, count, make_table, plural, say, show_table
 from loralab.config.schema import TrainConfig
 from loralab.model.hardware import dtype_name

@@ -1,23 +1,21 @@
-"""What `loralab plan` works out: the memory of a run, and of every model, on cards of every size."""
+"""What `loralab plan` works out: the memory of a run on cards of every size."""
 
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from loralab.config.method_rules import num_virtual_tokens
-from loralab.config.model import ModelConfig, QuantConfig
+from loralab.config.model import QuantConfig
 from loralab.config.schema import TrainConfig
-from loralab.errors import ConfigError, LoralabError, ModelError
+from loralab.errors import ModelError
 from loralab.model.attention_choice import FLASH, choose_attention
 from loralab.model.hardware import choose_dtype, multiplies_bf16
-from loralab.model.load import check_length, plan_config, quiet_libraries, skeleton
+from loralab.model.load import check_length, plan_config, skeleton
 from loralab.model.lora import check_adapter
 from loralab.model.memory_advice import MOST_SHOWN, Advice, Remedies, advise, allowed_remedies, resized
-from loralab.model.memory_map import RANKED_METHODS, RANKS, MemoryMap
+from loralab.model.memory_map import MemoryMap
 from loralab.model.memory_request import QUANTIZED, UNQUANTIZED, MemoryEstimate, MemoryRequest
 from loralab.model.prequantized import left_out, prequantized
 from loralab.model.quantize import check_skip_modules
@@ -99,25 +97,6 @@ class RunPlan:
     cards: tuple[CardPlan, ...]
     ranks: tuple[RankPlan, ...]
     """Empty where the adapter has no rank."""
-
-
-@dataclass(frozen=True)
-class ModelPlan:
-    """A model at every rank, with one row in a micro-batch and gradient checkpointing."""
-
-    name: str
-    """Of the preset."""
-    num_parameters: int
-    """Parameters of the base."""
-    peaks: dict[int, int]
-    """Bytes by rank; empty where `fault` says why."""
-    fault: str = ""
-    """Why the model cannot run so."""
-
-    def smallest_card(self, rank: int, cards: Sequence[float], reserved_bytes: int) -> float | None:
-        """Returns the first of some cards, ascending, that the run fills to no more than `HEADROOM`."""
-        limits = ((card, HEADROOM * (card * GIB - reserved_bytes)) for card in cards)
-        return next((card for card, limit in limits if self.peaks[rank] <= limit), None)
 
 
 def plan_device(config: TrainConfig) -> tuple[str, torch.dtype]:
@@ -263,47 +242,3 @@ def _plan_rank(memory: MemoryMap, rank: int, cards: Sequence[float], reserved_by
     limits = [HEADROOM * (card * GIB - reserved_bytes) for card in cards]
     largest = [memory.largest_rows(limit, rank, True) * memory.request.width for limit in limits]
     return RankPlan(rank, memory.at(rank, memory.request.rows, True).num_trainable, tuple(largest))
-
-
-def plan_models(config: TrainConfig, presets: Sequence[ModelConfig], num_processes: int) -> list[ModelPlan]:
-    """Works out what each model takes at each of `RANKS`, with one row and gradient checkpointing.
-
-    Args:
-        config: Everything else of the runs.
-        presets: The models.
-        num_processes: How many to work out at once.
-
-    Raises:
-        ConfigError: The adapter has no rank.
-    """
-    if config.lora.method not in RANKED_METHODS:
-        raise ConfigError(f"--table compares ranks, and lora.method={config.lora.method} has none.")
-    lora = replace(config.lora, r=RANKS[0], alpha=None, initial_rank=None)
-    runs = [replace(config, model=preset, lora=lora) for preset in presets]
-    if num_processes == 1:
-        return list(map(plan_model, runs))
-    # Forked processes would inherit locks of PyTorch's threads.
-    spawning = get_context("spawn")
-    with ProcessPoolExecutor(num_processes, mp_context=spawning, initializer=quiet_libraries) as pool:
-        return list(pool.map(plan_model, runs))
-
-
-def plan_model(config: TrainConfig) -> ModelPlan:
-    """Works out what a run takes at each of `RANKS`, with one row and gradient checkpointing.
-
-    Args:
-        config: The run, with the lowest of the ranks.
-    """
-    device_type, dtype = plan_device(config)
-    try:
-        bare = bare_model(config, device_type, dtype)
-    except LoralabError as error:
-        return ModelPlan(config.model.name, 0, {}, str(error))
-    whole = make_request(config, bare.quant, dtype)
-    one_row = replace(
-        resized(whole, 1, whole.width), checkpointing=True, accumulation=whole.rows * whole.accumulation
-    )
-    memory = MemoryMap(bare.model, one_row, device_type)
-    accumulates = one_row.accumulation > 1
-    peaks = {rank: memory.at(rank, 1, True).estimate(accumulates).peak for rank in memory.ranks}
-    return ModelPlan(config.model.name, bare.num_parameters, peaks)

@@ -190,6 +190,8 @@ def _cross_group(config: TrainConfig) -> Iterator[str]:
     trainer, name = config.trainer, config.run.name
     if trainer.accelerator == "cpu" and config.model.attention == "flash_attention_2":
         yield "model.attention=flash_attention_2 needs a GPU. Use model.attention=sdpa."
+    if any(not token.strip() for token in config.model.added_tokens):
+        yield "model.added_tokens holds an empty token. Give texts such as ['<call>'], or []."
     if config.model.path is None and config.model.revision is not None:
         yield (
             f"model.revision={config.model.revision!r} has no effect with the embedded model, of which there "

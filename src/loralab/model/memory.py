@@ -230,7 +230,8 @@ def run_step(
         log.stage = FORWARD
         hidden = hidden_states(model, _micro_batch(request))
         log.stage, kept = HEAD, log.alive
-        hidden.register_hook(_entering(log, LAST_NORM))
+        if hidden.requires_grad:  # Not where only the output head trains.
+            hidden.register_hook(_entering(log, LAST_NORM))
         loss = _loss(base, hidden, request.num_supervised)
         del hidden
         loss.backward()

@@ -11,11 +11,12 @@ import torch
 from transformers import AutoConfig, PreTrainedModel
 from typer.testing import CliRunner, Result
 
+from loralab.cli import model_plans, plan_tables
 from loralab.cli import plan as plan_command
-from loralab.cli import plan_tables, planning
 from loralab.cli.main import app
+from loralab.cli.model_plans import ModelPlan, plan_models
 from loralab.cli.plan import check_plannable, presets
-from loralab.cli.planning import ModelPlan, bare_model, make_request, plan_device, plan_models
+from loralab.cli.planning import bare_model, make_request, plan_device
 from loralab.config.load import compose_train
 from loralab.config.model import LoraConfig, ModelConfig, QuantConfig
 from loralab.model import memory_map
@@ -273,8 +274,8 @@ def test_models_can_be_shared_between_processes(monkeypatch):
         def map(self, function, runs):
             return map(function, runs)
 
-    monkeypatch.setattr(planning, "ProcessPoolExecutor", Pool)
-    monkeypatch.setattr(planning, "plan_model", lambda run: (run.model.name, run.lora.r))
+    monkeypatch.setattr(model_plans, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(model_plans, "plan_model", lambda run: (run.model.name, run.lora.r))
     models = [ModelConfig(name, f"nobody/{name}") for name in ("one", "two")]
     assert plan_models(compose_train(["lora=r64"]), models, 2) == [("one", 8), ("two", 8)]
     assert used == [(2, "spawn")]

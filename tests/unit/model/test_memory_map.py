@@ -134,3 +134,20 @@ def test_what_the_map_does_not_cover_is_traced(tiny, mapped):
         assert mapped.nearly(request) == estimate_memory(tiny, request, "cuda")
     inside = replace(REQUEST, lora=LoraConfig(r=24, targets="auto"), checkpointing=True)
     assert mapped.nearly(inside) == mapped.at(24, 4, True).estimate(False)
+
+
+def test_an_adapter_on_the_head_alone_sends_no_gradient_through_the_layers(tiny):
+    request = replace(REQUEST, lora=LoraConfig(r=8, targets=["lm_head"]))
+    estimate = estimate_memory(tiny, request, "cuda")
+    # 8 x (64 + 100) parameters, each with a float32 master and a bfloat16 copy.
+    assert estimate.num_trainable == 8 * 164
+    assert estimate.parts["adapters"] == 8 * 164 * 6
+
+
+def test_the_logits_of_few_tokens_are_not_missed(monkeypatch):
+    # Up to 512 tokens all logits are there at once, so that a line from 1 row to many would pass below.
+    monkeypatch.setattr(memory_map, "TRACED_TOKENS", 4096)
+    config = LlamaConfig.from_dict({**TINY.to_dict(), "vocab_size": 8000})
+    model, request = skeleton(ModelConfig(), config), replace(REQUEST, rows=1, num_supervised=32)
+    peak = estimate_memory(model, resized(request, 12, 32), "cuda").peak
+    assert MemoryMap(model, request, "cuda").at(16, 12, False).estimate(False).peak >= 0.999 * peak
