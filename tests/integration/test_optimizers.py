@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.integration.test_resume import Crash, crash, logged, stop_at
+from tests.integration.test_resume import Crash, crash, stop_at
 
 from loralab.callbacks.checkpoints import Checkpoints
 from loralab.config.schema import TrainConfig
 from loralab.errors import ConfigError
 from loralab.runs.checkpoint import load_checkpoint
+from loralab.runs.compare import logged_lines
 from loralab.runs.folder import RunFolder
 from loralab.runs.series import step_dir
 from loralab.training.fit import train
@@ -42,10 +43,10 @@ def test_a_continued_run_equals_one_that_never_stopped(
     train(compose_tiny(tmp_path, "resume=stopped"))
 
     stopped = RunFolder(tmp_path / "train" / "stopped")
-    assert logged(stopped) == logged(whole)
+    assert logged_lines(stopped.metrics_path) == logged_lines(whole.metrics_path)
     ours, expected = (load_file(run.adapter_dir / "adapter_model.safetensors") for run in (stopped, whole))
     assert all(torch.equal(ours[name], expected[name]) for name in expected)
-    losses = [line["val/loss"] for line in logged(whole) if "val/loss" in line]
+    losses = [line["val/loss"] for line in logged_lines(whole.metrics_path) if "val/loss" in line]
     assert losses[-1] < losses[0]
 
 
@@ -79,7 +80,7 @@ def test_a_step_that_overflows_fp16_is_left_out_and_counted(
     # From 2^22 gradients overflow until the scale has come down.
     monkeypatch.setattr("loralab.optim.scaling.FIRST_SCALE", 2.0**22)
     run = train(compose_tiny(tmp_path, "trainer.precision=fp16", "run.name=fp16", "eval=none"))
-    lines = [line for line in logged(run) if "train/loss_scale" in line]
+    lines = [line for line in logged_lines(run.metrics_path) if "train/loss_scale" in line]
     skipped = [line["train/skipped_steps"] for line in lines]
     assert skipped[0] == 1 and skipped == sorted(skipped) and skipped[-1] < len(lines)
     assert [line["train/loss_scale"] for line in lines] == [2.0 ** (22 - count) for count in skipped]
