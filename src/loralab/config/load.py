@@ -179,12 +179,10 @@ def job_number() -> int | None:
 def exit_codes(schema: type[TrainConfig] | type[EvaluateConfig]) -> Iterator[None]:
     """Turns every error that a user can mend into a short message and exit code 2, an interrupt into 130.
 
-    It wraps the command and the body of the Hydra main function, so that Hydra adds nothing of its own.
-
     Args:
         schema: The command's root dataclass, for close matches of mistyped keys.
     """
-    # Hydra would print its own text and exit with 1; with this set it hands the exception on.
+    # Hydra would print its own text; with this set it hands the exception on.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         yield

@@ -54,7 +54,7 @@ def test_a_missing_folder_is_said(monkeypatch, tmp_path):
         (["lora.r=abc"], "lora.r='abc' is not a whole number."),
         (["lora.r=0"], "lora.r=0 is out of range. Allowed: 1 to 1024."),
         (["lora=64"], "lora=64: a group takes the name of one of its choices, such as lora=r8; see --help."),
-        (["foo"], "cannot read 'foo': Error parsing override 'foo'"),
+        (["foo"], "cannot read 'foo': Error parsing override 'foo'."),
     ],
     ids=["key", "added", "type", "range", "group", "form"],
 )
