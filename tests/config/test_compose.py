@@ -534,7 +534,10 @@ def test_all_faults_are_reported_in_one_message() -> None:
     ("data.columns.promt=q", "data.columns.promt is unknown. Did you mean 'data.columns.prompt'?"),
     ("modle=llama3_8b", "modle is unknown. Did you mean 'model'?"),
     ("expermient=quick", "expermient is unknown. Did you mean 'experiment'?"),
-    ("logger=wandbb", "logger=wandbb is unknown. Did you mean 'wandb'? Known: local, mlflow, tensorboard, wandb."),
+    (
+        "logger=wandbb",
+        "logger=wandbb is unknown. Did you mean 'wandb'? Known: local, mlflow, tensorboard, wandb.",
+    ),
     ("+experiment=quick", "experiment is given twice. Give it once and without '+': experiment=NAME."),
     ("lora=r8,r16", "lora=r8,r16 gives several values. Add -m for one run each; a list is lora=[r8,r16]."),
     ("~lora.r", "~lora.r cannot be removed. Give it another value, or null where that is allowed."),

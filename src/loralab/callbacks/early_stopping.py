@@ -57,7 +57,6 @@ class EarlyStopping(pl.Callback):
         )
         trainer.should_stop = True
         self.console.print(
-            f"stopped early after step {pl_module.finished_steps}: {self.reason} "
-            "(callbacks.early_stopping)",
+            f"stopped early after step {pl_module.finished_steps}: {self.reason} (callbacks.early_stopping)",
             soft_wrap=True,
         )

@@ -12,7 +12,6 @@ from loralab.data.collate import StepBatch
 from loralab.modules.base import AdapterModule
 from loralab.runs.memory import MemoryMeter, rss_gib
 
-
 SMOOTHING = 0.9
 """Share of the mean before in the smoothed loss: a memory of about ten steps."""
 

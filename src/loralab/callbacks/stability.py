@@ -67,8 +67,8 @@ class Stability(pl.Callback):
             to = self.checkpoints.roll_back(trainer, pl_module, before)
             if to is None:
                 raise ConfigError(
-                    f"the loss did not return after step {before + 1}, and there is no checkpoint from before "
-                    f"it. {self._advice(pl_module)}"
+                    f"the loss did not return after step {before + 1}, and no checkpoint is older. "
+                    f"{self._advice(pl_module)}"
                 )
             self._report(trainer, pl_module, guard.rolled_back(batch.step, to), batch)
         if guard.is_spent():

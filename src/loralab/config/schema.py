@@ -159,7 +159,7 @@ class StabilityConfig:
     """Steps after a spike in most of which the loss must be back below the window's highest, or the last
     checkpoint before the spike is taken up again; 2 or more."""
     max_interventions: int = 20
-    """Skipped batches, lowered rates and rollbacks within 1000 steps, after which the run stops; 1 or more."""
+    """Skipped batches, lowered rates and rollbacks within 1000 steps that stop the run; 1 or more."""
 
 
 @dataclass

@@ -55,10 +55,10 @@ def spike_limit(values: Sequence[float], factor: float, sigmas: float) -> float:
 class Guard:
     """Judges each step by loss and raw gradient norm before the optimizer takes it.
 
-    A step that is not finite or spikes is left out. Repeated spikes lower the rate for a while. Where the loss
-    does not come back after a spike, the checkpoint before it is asked for; the data goes on, so that the
-    batches that led astray are not met again (PaLM, arXiv:2204.02311, section 5.1). Everything is a function of
-    the steps so far and of a state that checkpoints hold, so a resumed run decides alike.
+    A step that is not finite or spikes is left out. Repeated spikes lower the rate for a while. Where the
+    loss does not come back after a spike, the checkpoint before it is asked for; the data goes on, so that
+    the batches that led astray are not met again (PaLM, arXiv:2204.02311, section 5.1). Everything is a
+    function of the steps so far and of a state that checkpoints hold, so a resumed run decides alike.
     """
 
     def __init__(self, config: StabilityConfig) -> None:
@@ -124,8 +124,8 @@ class Guard:
         return self._intervene(
             ROLLED_BACK,
             step,
-            f"the loss did not return within {self.config.return_steps} steps; weights and optimizer are those "
-            f"of step {to} again, {self._lower(step)}",
+            f"the loss did not return within {self.config.return_steps} steps; weights and optimizer are "
+            f"those of step {to} again, {self._lower(step)}",
         )
 
     def is_spent(self) -> bool:

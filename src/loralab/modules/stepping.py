@@ -35,8 +35,8 @@ class Halved(NamedTuple):
     def __str__(self) -> str:
         """Says it in a line."""
         return (
-            f"a micro-batch of {self.rows} rows x {self.width:,} tokens did not fit; from here on they have at "
-            f"most {self.limit:,} tokens"
+            f"a micro-batch of {self.rows} rows x {self.width:,} tokens did not fit; from here on they have "
+            f"at most {self.limit:,} tokens"
         )
 
 
@@ -111,7 +111,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def split_rows(batch: MicroBatch, limit: int | None) -> Iterator[MicroBatch]:
-    """Cuts a micro-batch into runs of rows with at most `limit` tokens each, at least one row; None keeps it."""
+    """Cuts a micro-batch into rows of at most `limit` tokens together, at least one; None keeps it."""
     rows, width = batch.input_ids.shape
     num_rows = rows if limit is None else max(1, limit // width)
     if num_rows >= rows:
@@ -119,7 +119,7 @@ def split_rows(batch: MicroBatch, limit: int | None) -> Iterator[MicroBatch]:
         return
     for at in range(0, rows, num_rows):
         end = min(rows, at + num_rows)
-        parts = {
+        parts: dict[str, Any] = {
             name: value[at:end] if isinstance(value, Tensor) else value
             for name, value in batch._asdict().items()
         }
