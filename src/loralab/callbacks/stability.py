@@ -9,6 +9,7 @@ from rich.console import Console
 from loralab import metrics
 from loralab.callbacks.checkpoints import Checkpoints
 from loralab.callbacks.recorder import Recorder
+from loralab.config.schema import CallbacksConfig
 from loralab.data.collate import StepBatch
 from loralab.errors import ConfigError
 from loralab.modules.base import AdapterModule
@@ -64,7 +65,8 @@ class Stability(pl.Callback):
         guard = pl_module.guard
         before = guard.rollback_due(batch.step)
         if before is not None:
-            to = self.checkpoints.roll_back(trainer, pl_module, before)
+            planned = planned_checkpoint(before, pl_module.plan.val_interval, self.checkpoints.config)
+            to = self.checkpoints.roll_back(trainer, pl_module, planned)
             if to is None:
                 raise ConfigError(
                     f"the loss did not return after step {before + 1}, and no checkpoint is older. "
@@ -101,3 +103,18 @@ class Stability(pl.Callback):
             f"Use a lower optim.lr than {module.peak_lr:g}, a longer schedule.warmup, or look at the rows of "
             "the incidents in metrics.jsonl."
         )
+
+
+def planned_checkpoint(step: int, val_interval: int, config: CallbacksConfig) -> int:
+    """Returns the last step, up to the given one, after which a run saves wherever it was stopped.
+
+    Signals and minutes save at other steps, which differ between a run that was stopped and one that never
+    was; going back to those alone that both have lets the two stay the same.
+
+    Args:
+        step: The latest step to go back to.
+        val_interval: Steps between validations, each of which saves.
+        config: Holds the steps between other checkpoints.
+    """
+    intervals = [val_interval, *([config.checkpoint_every] if config.checkpoint_every else [])]
+    return max(step // interval * interval for interval in intervals)

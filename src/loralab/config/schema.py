@@ -146,7 +146,7 @@ class StabilityConfig:
     """Steps after which spikes are looked for, 2 or more; numbers that are not finite always are."""
     spike_factor: float = 6.0
     """A spike is at least so many times the median of the window; above 1."""
-    spike_sigmas: float = 8.0
+    spike_sigmas: float = 10.0
     """A spike is also so many standard deviations of the logarithm above its median; above 0. The deviation
     is 1.4826 times the median absolute one, which tells heavy tails from explosions."""
     spikes: int = 3

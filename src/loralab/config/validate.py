@@ -57,6 +57,7 @@ def at_least(low: int) -> Rule:
     return Rule(lambda value: value >= low, f"{low} or more")
 
 
+SMALLEST_WINDOW = 8
 ABOVE_ZERO = Rule(lambda value: 0 < value < math.inf, "above 0")
 SHARE = Rule(lambda value: 0 <= value <= 1, "0 to 1")
 POSITIVE_SHARE = Rule(lambda value: 0 < value <= 1, "above 0, at most 1")
@@ -119,7 +120,7 @@ RULES: dict[str, Rule] = {
     "callbacks.checkpoint_every": at_least(1),
     "callbacks.checkpoint_minutes": ABOVE_ZERO,
     "callbacks.keep_last": at_least(1),
-    "callbacks.stability.window": at_least(8),
+    "callbacks.stability.window": at_least(SMALLEST_WINDOW),
     "callbacks.stability.warmup": at_least(2),
     "callbacks.stability.spike_factor": Rule(lambda value: 1 < value < math.inf, "above 1"),
     "callbacks.stability.spike_sigmas": ABOVE_ZERO,
@@ -218,7 +219,7 @@ def _cross_group(config: TrainConfig) -> Iterator[str]:
     if config.data.packing and config.model.attention == "eager":
         yield "data.packing=true keeps examples apart inside attention. Use model.attention=auto."
     stability = config.callbacks.stability
-    if stability.warmup > stability.window:
+    if stability.warmup > stability.window >= SMALLEST_WINDOW:
         yield (
             f"callbacks.stability.warmup={stability.warmup} is above callbacks.stability.window="
             f"{stability.window}, so spikes would never be looked for. Use a larger window."

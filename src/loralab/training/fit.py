@@ -136,7 +136,7 @@ def fit(session: Session) -> None:
         _summarize(session)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # what is counted in inference mode could not be counted on in training
 def measure_base(session: Session) -> None:
     """Validates the base model as every later validation does the tuned one."""
     module, trainer = session.module, session.trainer
