@@ -1,5 +1,6 @@
 """Micro-batches that do not fit are halved, and the update stays the same."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -196,3 +197,28 @@ def test_a_step_that_is_not_finite_changes_neither_weights_nor_optimizer(
 
 def test_a_step_knows_the_rows_that_it_saw() -> None:
     assert step_of(3).rows == ("rows.jsonl line 1", "rows.jsonl line 2", "rows.jsonl line 3")
+
+
+def test_prompts_and_responses_are_measured_apart() -> None:
+    module = build().eval()
+    batch = pad_examples(EXAMPLES[:3], 0)
+    with torch.no_grad():
+        module.validation_step(batch, 0)
+        module.on_validation_epoch_end()
+        logits = causal_lm(module.model)(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask
+        ).logits
+    nll = torch.nn.functional.cross_entropy(
+        logits[:, :-1].transpose(1, 2), batch.input_ids[:, 1:], reduction="none"
+    )
+    # The first two tokens of each row are the prompt, and the first is never predicted.
+    learned = [nll[row, 1 : 4 + row] for row in range(3)]
+    assert module.val_loss == pytest.approx(torch.cat(learned).mean().item(), abs=1e-5)
+    assert module.val_prompt_loss == pytest.approx(nll[:, 0].mean().item(), abs=1e-5)
+    figures = module.validation_figures()
+    assert figures["val/prompt_perplexity"] == pytest.approx(math.exp(figures["val/prompt_loss"]))
+    module.config.eval.prompt_loss = False
+    module.validation_step(batch, 0)
+    module.val_prompt_loss = math.nan
+    module.on_validation_epoch_end()
+    assert "val/prompt_loss" not in module.validation_figures()
