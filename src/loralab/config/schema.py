@@ -214,7 +214,7 @@ class EvalConfig:
     """Measure the loss on the tokens of prompts too at validations; it trains nothing."""
     watch_prompts: int = 2
     """First prompts of the validation split that are answered at each validation; 0 answers none."""
-    watch_tokens: int = 24
+    watch_tokens: int = 16
     """Longest of these answers, in tokens; 1 or more."""
 
     enabled: bool = True
