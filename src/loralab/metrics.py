@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 TRAIN_LOSS = "train/loss"
 """Mean negative log likelihood of the supervised tokens of a step by their weights, in nats."""
@@ -21,6 +22,18 @@ VAL_LOSS = "val/loss"
 """Mean negative log likelihood of the supervised tokens of the validation split by their weights, in nats."""
 VAL_PERPLEXITY = "val/perplexity"
 """exp of `val/loss`."""
+VAL_PROMPT_LOSS = "val/prompt_loss"
+"""Mean negative log likelihood of the tokens of the validation split that are not learned, in nats."""
+VAL_PROMPT_PERPLEXITY = "val/prompt_perplexity"
+"""exp of `val/prompt_loss`; `val/perplexity` is that of the response."""
+INCIDENT_KIND = "incident/kind"
+"""What happened to a step: skipped, rate lowered, rolled back, out of memory."""
+INCIDENT_CAUSE = "incident/cause"
+"""Why, in words with figures."""
+INCIDENT_ROWS = "incident/rows"
+"""File and place of each row of the step's batch."""
+INCIDENT_COUNT = "incident/count"
+"""Incidents of the run so far; of one line, what loggers that take numbers alone get."""
 BASE_VAL_PERPLEXITY = "base/val_perplexity"
 """The base model's `val/perplexity`, measured before the first step."""
 TEST_PERPLEXITY = "test/perplexity"
@@ -64,10 +77,25 @@ def perplexity(nll: float) -> float:
         return math.inf
 
 
-def validation_figures(loss: float, by_source: Mapping[str, float]) -> dict[str, float]:
-    """Returns what is logged of a validation: loss and perplexity, of all rows and of each source."""
+def validation_figures(
+    loss: float, by_source: Mapping[str, float], prompt_loss: float = math.nan
+) -> dict[str, float]:
+    """Returns what is logged of a validation: loss and perplexity, of all rows and of each source.
+
+    Args:
+        loss: Of the tokens that are learned.
+        by_source: The same, of each source; empty where there is one.
+        prompt_loss: Of the other tokens; not a number where it was not measured.
+    """
     figures = {VAL_LOSS: loss, VAL_PERPLEXITY: perplexity(loss)}
+    if not math.isnan(prompt_loss):
+        figures |= {VAL_PROMPT_LOSS: prompt_loss, VAL_PROMPT_PERPLEXITY: perplexity(prompt_loss)}
     for source, each in by_source.items():
         figures[for_source(VAL_LOSS, source)] = each
         figures[for_source(VAL_PERPLEXITY, source)] = perplexity(each)
     return figures
+
+
+def numbers(figures: Mapping[str, Any]) -> dict[str, float]:
+    """Keeps the numbers of a line of metrics, for loggers that take nothing else."""
+    return {name: value for name, value in figures.items() if isinstance(value, int | float)}

@@ -22,6 +22,7 @@ FILES = {
     "overrides.yaml",
     "manifest.json",
     "metrics.jsonl",
+    "watch.jsonl",
     "summary.json",
     "data.json",
     "samples.jsonl",
@@ -34,6 +35,7 @@ FILES = {
     "quantization.json",
 }
 SUMMARY_KEYS = {
+    "stopped_early",
     "run_id",
     "status",
     "step",

@@ -12,6 +12,9 @@ from loralab.data.collate import StepBatch
 from loralab.modules.base import AdapterModule
 from loralab.runs.memory import MemoryMeter, rss_gib
 
+SMOOTHING = 0.9
+"""Share of the mean before in the smoothed loss: a memory of about ten steps."""
+
 
 class StepCounts(NamedTuple):
     """What a line of metrics needs of a step's batch, without its tensors."""
@@ -32,6 +35,9 @@ class Recorder(pl.Callback):
         self.supervised_tokens = 0
         self.train_s = 0.0
         self.latest: dict[str, float] = {}
+        self.smoothed_loss: float | None = None
+        """Exponential mean of the loss, for people to look at."""
+        self.last_incident = ""
         self._waiting: list[tuple[StepCounts, dict[str, Any]]] = []
         self._since = 0.0
 
@@ -39,7 +45,7 @@ class Recorder(pl.Callback):
         """Returns the counters that a resumed run goes on with."""
         return {
             "tokens": self.tokens, "supervised_tokens": self.supervised_tokens, "train_s": self.train_s,
-            "latest": self.latest,
+            "latest": self.latest, "smoothed_loss": self.smoothed_loss, "last_incident": self.last_incident,
         }  # fmt: skip
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -51,11 +57,8 @@ class Recorder(pl.Callback):
         self._since = time.perf_counter()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: AdapterModule) -> None:  # type: ignore[override]
-        """Writes the validation loss and starts the clock again: validation is not training time."""
-        loss = pl_module.val_loss
-        self.write(
-            trainer, pl_module.finished_steps, metrics.validation_figures(loss, pl_module.val_loss_by_source)
-        )
+        """Writes what the validation found and starts the clock again: validation is not training time."""
+        self.write(trainer, pl_module.finished_steps, pl_module.validation_figures())
         self._since = time.perf_counter()
 
     def on_train_batch_end(  # type: ignore[override]
@@ -94,6 +97,7 @@ class Recorder(pl.Callback):
                 metrics.MEMORY_PEAK_GIB: round(self.meter.peak_gib, 3),
             }
             self.supervised_tokens += batch.supervised_tokens
+            self.smoothed_loss = _smoothed(self.smoothed_loss, self.latest[metrics.TRAIN_LOSS])
             self.write(trainer, batch.step + 1, self.latest)
         self.tokens += tokens
         self.train_s += elapsed
@@ -101,10 +105,18 @@ class Recorder(pl.Callback):
         self._since = time.perf_counter()
 
     @staticmethod
-    def write(trainer: pl.Trainer, step: int, values: dict[str, float]) -> None:
-        """Hands one line of metrics to every logger."""
+    def write(trainer: pl.Trainer, step: int, values: dict[str, Any]) -> None:
+        """Hands one line of metrics to every logger; words only to those that take them."""
         for logger in trainer.loggers:
-            logger.log_metrics(values, step)
+            logger.log_metrics(
+                values if getattr(logger, "takes_words", False) else metrics.numbers(values), step
+            )
+
+
+def _smoothed(mean: float | None, loss: float) -> float | None:
+    if not math.isfinite(loss):
+        return mean
+    return loss if mean is None else SMOOTHING * mean + (1 - SMOOTHING) * loss
 
 
 def _present(values: dict[str, float]) -> dict[str, float]:

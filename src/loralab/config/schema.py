@@ -135,6 +135,44 @@ class ScheduleConfig:
 
 
 @dataclass
+class StabilityConfig:
+    """When a step is left out, the rate lowered, a checkpoint taken up again, or the run stopped."""
+
+    enabled: bool = True
+    """Look at the loss and the raw gradient norm of each step before the optimizer does."""
+    window: int = 64
+    """Steps that the medians are taken of; 8 or more."""
+    warmup: int = 20
+    """Steps after which spikes are looked for, 2 or more; numbers that are not finite always are."""
+    spike_factor: float = 6.0
+    """A spike is at least so many times the median of the window; above 1."""
+    spike_sigmas: float = 10.0
+    """A spike is also so many standard deviations of the logarithm above its median; above 0. The deviation
+    is 1.4826 times the median absolute one, which tells heavy tails from explosions."""
+    spikes: int = 3
+    """Spikes within a window after which the rate is lowered; 1 or more."""
+    lr_factor: float = 0.5
+    """What the rate is multiplied by then, and after a rollback; above 0, at most 1."""
+    lr_steps: int = 50
+    """Steps that it stays lowered for; 1 or more."""
+    return_steps: int = 10
+    """Steps after a spike in most of which the loss must be back below the window's highest, or the last
+    checkpoint before the spike is taken up again; 2 or more."""
+    max_interventions: int = 20
+    """Skipped batches, lowered rates and rollbacks within 1000 steps that stop the run; 1 or more."""
+
+
+@dataclass
+class EarlyStoppingConfig:
+    """When a run stops because the validation loss does not improve."""
+
+    patience: int | None = None
+    """Validations without improvement, 1 or more; null trains to the last step."""
+    min_improvement: float = 0.0
+    """How much lower than the best a validation loss must be to count, in nats; 0 or more."""
+
+
+@dataclass
 class CallbacksConfig:
     """What is watched and kept during training."""
 
@@ -148,6 +186,10 @@ class CallbacksConfig:
     """Save a checkpoint where so many minutes have passed since the last one, above 0; null does not."""
     keep_last: int = 2
     """Checkpoints kept besides the best one, 1 or more; a damaged one is passed over for the one before."""
+    stability: StabilityConfig = field(default_factory=StabilityConfig)
+    """What happens when a batch explodes."""
+    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
+    """When training stops before its last step."""
 
 
 @dataclass
@@ -155,16 +197,25 @@ class LoggerConfig:
     """Where metrics go besides `metrics.jsonl`, which is always written."""
 
     name: str = "local"
-    """local: nowhere else; wandb: Weights & Biases."""
+    """local: nowhere else; wandb: Weights & Biases; tensorboard: event files in the run folder; mlflow."""
     project: str = "loralab"
-    """W&B project."""
+    """W&B project, or MLflow experiment."""
     mode: str = "online"
-    """W&B mode: online or offline (kept in the run folder, no account needed)."""
+    """W&B mode: online, offline (kept in the run folder, no account needed) or disabled."""
+    uri: str | None = None
+    """MLflow tracking URI; null takes `MLFLOW_TRACKING_URI`, else `mlflow.db` in the run folder."""
 
 
 @dataclass
 class EvalConfig:
-    """The comparison of base and tuned model on the test split."""
+    """What is measured at validations, and the comparison of base and tuned model on the test split."""
+
+    prompt_loss: bool = True
+    """Measure the loss on the tokens of prompts too at validations; it trains nothing."""
+    watch_prompts: int = 2
+    """First prompts of the validation split that are answered at each validation; 0 answers none."""
+    watch_tokens: int = 16
+    """Longest of these answers, in tokens; 1 or more."""
 
     enabled: bool = True
     """Compare at the end of training."""

@@ -38,8 +38,8 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "optim.name": tuple(OPTIM_FIELDS),
     "schedule.name": SCHEDULES,
     "schedule.decay_shape": ("linear", "cosine", "sqrt"),
-    "logger.name": ("local", "wandb"),
-    "logger.mode": ("online", "offline"),
+    "logger.name": ("local", "wandb", "tensorboard", "mlflow"),
+    "logger.mode": ("online", "offline", "disabled"),
 }
 """Keys whose value is one of a few words."""
 
@@ -57,6 +57,7 @@ def at_least(low: int) -> Rule:
     return Rule(lambda value: value >= low, f"{low} or more")
 
 
+SMALLEST_WINDOW = 8
 ABOVE_ZERO = Rule(lambda value: 0 < value < math.inf, "above 0")
 SHARE = Rule(lambda value: 0 <= value <= 1, "0 to 1")
 POSITIVE_SHARE = Rule(lambda value: 0 < value <= 1, "above 0, at most 1")
@@ -119,6 +120,19 @@ RULES: dict[str, Rule] = {
     "callbacks.checkpoint_every": at_least(1),
     "callbacks.checkpoint_minutes": ABOVE_ZERO,
     "callbacks.keep_last": at_least(1),
+    "callbacks.stability.window": at_least(SMALLEST_WINDOW),
+    "callbacks.stability.warmup": at_least(2),
+    "callbacks.stability.spike_factor": Rule(lambda value: 1 < value < math.inf, "above 1"),
+    "callbacks.stability.spike_sigmas": ABOVE_ZERO,
+    "callbacks.stability.spikes": at_least(1),
+    "callbacks.stability.lr_factor": POSITIVE_SHARE,
+    "callbacks.stability.lr_steps": at_least(1),
+    "callbacks.stability.return_steps": at_least(2),
+    "callbacks.stability.max_interventions": at_least(1),
+    "callbacks.early_stopping.patience": at_least(1),
+    "callbacks.early_stopping.min_improvement": Rule(lambda value: 0 <= value < math.inf, "0 or more"),
+    "eval.watch_prompts": at_least(0),
+    "eval.watch_tokens": at_least(1),
     "eval.max_examples": at_least(1),
     "eval.max_new_tokens": at_least(1),
     "eval.batch_size": at_least(1),
@@ -206,6 +220,12 @@ def _cross_group(config: TrainConfig) -> Iterator[str]:
         )
     if config.data.packing and config.model.attention == "eager":
         yield "data.packing=true keeps examples apart inside attention. Use model.attention=auto."
+    stability = config.callbacks.stability
+    if stability.warmup > stability.window >= SMALLEST_WINDOW:
+        yield (
+            f"callbacks.stability.warmup={stability.warmup} is above callbacks.stability.window="
+            f"{stability.window}, so spikes would never be looked for. Use a larger window."
+        )
     yield from resume_faults(config)
     yield from step_faults(trainer)
     yield from quant_faults(config)

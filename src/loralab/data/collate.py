@@ -51,6 +51,8 @@ class StepBatch(NamedTuple):
     """Tokens that are learned."""
     tokens: int
     """Tokens without padding."""
+    rows: tuple[str, ...] = ()
+    """File and place of each example, in the order of the plan."""
 
 
 def pad_examples(examples: Sequence[Example], pad_id: int) -> MicroBatch:
@@ -110,6 +112,7 @@ def make_step(micro_batches: list[MicroBatch], examples: Sequence[Example], step
         loss_weight=sum(example.loss_weight for example in examples),
         supervised_tokens=sum(example.num_supervised for example in examples),
         tokens=sum(len(example.input_ids) for example in examples),
+        rows=tuple(f"{each.conversation.source} {each.conversation.place}" for each in examples),
     )
 
 

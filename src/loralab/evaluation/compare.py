@@ -1,7 +1,7 @@
 """The base model against the tuned one, on the same held-out examples."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +96,29 @@ def generation_settings(
     )
 
 
+def watched_answers(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    max_new_tokens: int,
+) -> list[dict[str, str]]:
+    """Answers prompts with the model as it is.
+
+    Args:
+        model: The adapted model, in evaluation mode.
+        tokenizer: Its tokenizer.
+        examples: Chats; the answer to the last turn of each is asked for.
+        max_new_tokens: Longest answer.
+
+    Returns:
+        For each: `prompt`, `reference` and `answer`.
+    """
+    limits = EvalConfig(max_new_tokens=max_new_tokens)
+    settings = generation_settings(examples, limits, special_tokens(tokenizer).values())
+    answers = _generate(model, tokenizer, examples, settings)
+    return [{**_shown(example), "answer": answer} for example, answer in zip(examples, answers, strict=True)]
+
+
 def _answers(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -104,34 +127,49 @@ def _answers(
     console: Console,
 ) -> list[dict[str, Any]]:
     settings = generation_settings(examples, config, special_tokens(tokenizer).values())
-    conversations = [example.conversation for example in examples]
-    prompts = [
-        apply_template(tokenizer, item.prompt, generation_prompt=True, tools=item.tools)
-        for item in conversations
-    ]
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("answering the test prompts", total=2 * len(prompts))
+        task = progress.add_task("answering the test prompts", total=2 * len(examples))
 
         def advance(num_done: int) -> None:
             progress.advance(task, num_done)
 
-        tuned = generate_responses(model, tokenizer, prompts, settings, advance)
+        tuned = _generate(model, tokenizer, examples, settings, advance)
         with model.disable_adapter():
-            base = generate_responses(model, tokenizer, prompts, settings, advance)
-    prefixes = [_template_prefix(tokenizer, example) for example in examples]
-    tuned = [answer.removeprefix(prefix) for answer, prefix in zip(tuned, prefixes, strict=True)]
-    base = [answer.removeprefix(prefix) for answer, prefix in zip(base, prefixes, strict=True)]
+            base = _generate(model, tokenizer, examples, settings, advance)
     return [
         {
-            "prompt": _shown_prompt(item.prompt[-1:] or item.messages),
-            "reference": item.response,
+            **_shown(example),
             "base": base_answer,
             "tuned": tuned_answer,
-            "base_match": exact_match(base_answer, item.response),
-            "tuned_match": exact_match(tuned_answer, item.response),
+            "base_match": exact_match(base_answer, example.conversation.response),
+            "tuned_match": exact_match(tuned_answer, example.conversation.response),
         }
-        for item, base_answer, tuned_answer in zip(conversations, base, tuned, strict=True)
+        for example, base_answer, tuned_answer in zip(examples, base, tuned, strict=True)
     ]
+
+
+def _generate(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    settings: GenerationSettings,
+    advance: Callable[[int], None] = lambda num_done: None,
+) -> list[str]:
+    """Answers the last turn of each example, without what the template puts before an answer."""
+    prompts = [
+        apply_template(
+            tokenizer, each.conversation.prompt, generation_prompt=True, tools=each.conversation.tools
+        )
+        for each in examples
+    ]
+    answers = generate_responses(model, tokenizer, prompts, settings, advance)
+    prefixes = [_template_prefix(tokenizer, example) for example in examples]
+    return [answer.removeprefix(prefix) for answer, prefix in zip(answers, prefixes, strict=True)]
+
+
+def _shown(example: Example) -> dict[str, str]:
+    item = example.conversation
+    return {"prompt": _shown_prompt(item.prompt[-1:] or item.messages), "reference": item.response}
 
 
 def _template_prefix(tokenizer: PreTrainedTokenizerBase, example: Example) -> str:

@@ -19,6 +19,7 @@ from loralab.evaluation.report_tables import (
     quantization_table,
 )
 from loralab.evaluation.run_record import RunRecord, as_mapping, load_run
+from loralab.evaluation.run_tables import incident_table, watch_tables
 
 MISSING = "not recorded"
 SECONDS_PER_MINUTE, MINUTES_PER_HOUR = 60, 60
@@ -97,6 +98,8 @@ def render_report(run: RunRecord) -> str:
         facts=list_facts(run),
         samples=[{key: _clip(value) for key, value in row.items()} for row in run.samples[:MAX_SAMPLES]],
         plots=_plots(run),
+        incidents=incident_table(run.metrics),
+        watched=list(watch_tables(run.watched)),
         tables=_model_tables(run),
         columns=SPLIT_COLUMNS,
         count=_count,
@@ -152,7 +155,11 @@ def list_facts(run: RunRecord) -> list[Fact]:
         Fact(
             "Steps",
             _count(summary.get("step")),
-            "" if max_steps is None else f"of at most {_count(max_steps)}",
+            "stopped early"
+            if summary.get("stopped_early")
+            else ""
+            if max_steps is None
+            else f"of at most {_count(max_steps)}",
         ),
         Fact("Wall time", _duration(to_float(summary.get("wall_s")))),
         Fact(

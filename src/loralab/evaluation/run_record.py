@@ -39,6 +39,8 @@ class RunRecord:
     """How the base is stored, a row for each kind of layer."""
     adapter: Sequence[Mapping[str, Any]] = ()
     """What each adapted layer learned."""
+    watched: Sequence[Mapping[str, Any]] = ()
+    """The same few prompts, answered at each validation."""
     num_unreadable: int = 0
     """Lines of the `.jsonl` files that are no JSON object, as a killed run leaves them."""
 
@@ -59,6 +61,7 @@ def load_run(run_dir: Path) -> RunRecord:
     summary = _read_json(run_dir / "summary.json")
     metrics, num_bad_metrics = _read_lines(run_dir / "metrics.jsonl")
     samples, num_bad_samples = _read_lines(run_dir / "samples.jsonl")
+    watched, num_bad_watched = _read_lines(run_dir / "watch.jsonl")
     return RunRecord(
         run_id=str(summary.get("run_id") or manifest.get("run_id") or run_dir.resolve().name),
         config_text=_read_text(run_dir / "config.yaml"),
@@ -74,7 +77,8 @@ def load_run(run_dir: Path) -> RunRecord:
         memory=_read_json(run_dir / "memory.json"),
         quantization=_read_json(run_dir / "quantization.json").get("layers", ()),
         adapter=_read_json(run_dir / "adapter.json").get("layers", ()),
-        num_unreadable=num_bad_metrics + num_bad_samples,
+        watched=watched,
+        num_unreadable=num_bad_metrics + num_bad_samples + num_bad_watched,
     )
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -14,10 +15,12 @@ from loralab.config.schema import TrainConfig
 from loralab.data.collate import MicroBatch, StepBatch
 from loralab.data.plan import StepPlan
 from loralab.losses.parts import LossParts, SourceMeans
-from loralab.metrics import TRAIN_GRAD_NORM, TRAIN_LOSS, TRAIN_LR, for_source
+from loralab.metrics import TRAIN_GRAD_NORM, TRAIN_LOSS, TRAIN_LR, for_source, validation_figures
 from loralab.model.adapters.offsets import load_offsets, offsets
 from loralab.model.adapters.registry import step_hooks
 from loralab.model.lora import cast_adapter, trainable
+from loralab.modules.guard import OUT_OF_MEMORY, SKIPPED, Guard, Incident
+from loralab.modules.stepping import MicroBatchLimit
 from loralab.optim.build import build_optimizer
 from loralab.optim.groups import set_learning_rate
 from loralab.optim.master import MasterWeights
@@ -67,13 +70,19 @@ class AdapterModule(pl.LightningModule):
         cast_adapter(model, dtype)
         self.scaler = LossScaler(dtype)
         self.step_hooks = step_hooks(model, self.masters.masters)
+        self.guard = Guard(config.callbacks.stability)
+        self.limit = MicroBatchLimit()
+        self.incidents: list[Incident] = []
+        """What was done about the last step."""
         self.finished_steps = 0
         self.val_loss = float("nan")
+        self.val_prompt_loss = float("nan")
         self.val_loss_by_source: dict[str, float] = {}
         self.source_names = list(source_names)
         self.train_names = self.source_names[:num_train_sources]
         self._train_means = SourceMeans(num_train_sources)
         self._val_means = SourceMeans(len(self.source_names))
+        self._prompt_means = SourceMeans(1)
 
     def item_losses(self, batch: MicroBatch) -> LossParts:
         """Returns the loss of each item of a micro-batch: of tokens, or of pairs."""
@@ -88,20 +97,16 @@ class AdapterModule(pl.LightningModule):
     def training_step(self, batch: StepBatch, batch_idx: int) -> dict[str, Any]:
         """Takes one optimizer step and returns its metrics, still on the device."""
         optimizer = cast(LightningOptimizer, self.optimizers())
-        lr = self.peak_lr * lr_factor(batch.step, self.plan.total_steps, self.config.schedule)
+        scheduled = lr_factor(batch.step, self.plan.total_steps, self.config.schedule)
+        lr = self.peak_lr * scheduled * self.guard.lr_factor(batch.step)
         set_learning_rate(optimizer.param_groups, lr)
-        loss = torch.zeros((), device=self.device)
-        for micro_batch in batch.micro_batches:
-            parts = self.item_losses(micro_batch)
-            micro_loss = parts.weighted().sum() / batch.loss_weight
-            self.manual_backward(self.scaler.scale(micro_loss))
-            loss += micro_loss.detach()
-            self._train_means.update(parts)
+        loss, halved = self.limit.run(batch.micro_batches, partial(self._gather, batch), self._drop_gathered)
         is_finite = self.scaler.unscale(self.masters.parameters())
         self.step_hooks.after_backward()
         max_norm = self.config.trainer.grad_clip or float("inf")
         grad_norm = torch.nn.utils.clip_grad_norm_(self.masters.parameters(), max_norm)
-        if is_finite:
+        self.incidents = [Incident(OUT_OF_MEMORY, batch.step + 1, str(each)) for each in halved]
+        if is_finite and self._admits(batch.step, loss, grad_norm):
             optimizer.step()
         self.step_hooks.after_optimizer_step(batch.step + 1)
         optimizer.zero_grad()
@@ -111,6 +116,33 @@ class AdapterModule(pl.LightningModule):
             TRAIN_LOSS: loss, TRAIN_GRAD_NORM: grad_norm, TRAIN_LR: lr,
             **self.scaler.figures(), **self._train_loss_by_source(),
         }  # fmt: skip
+
+    def _gather(self, batch: StepBatch, micro_batch: MicroBatch) -> Tensor:
+        """Adds the gradients of a micro-batch to those of its step and returns its share of the loss."""
+        parts = self.item_losses(micro_batch)
+        loss = parts.weighted().sum() / batch.loss_weight
+        self.manual_backward(self.scaler.scale(loss))
+        self._train_means.update(parts)
+        return loss.detach()
+
+    def _drop_gathered(self) -> None:
+        """Forgets the gradients and losses of a step that starts anew."""
+        for parameter in (*self.masters.parameters(), *self.masters.model_parameters.values()):
+            parameter.grad = None
+        self._train_means.reset()
+
+    def _admits(self, step: int, loss: Tensor, grad_norm: Tensor) -> bool:
+        """Lets the guard look at a step; the gradients of one that it leaves out are set to zero.
+
+        The decision must come before the optimizer, so it fetches two numbers from the device, together.
+        """
+        if not self.guard.config.enabled:
+            return True
+        self.incidents += self.guard.judge(step, *torch.stack([loss, grad_norm.to(loss)]).tolist())
+        if all(incident.kind != SKIPPED for incident in self.incidents):
+            return True
+        torch._foreach_zero_([each.grad for each in self.masters.parameters() if each.grad is not None])
+        return False
 
     def method_state(self) -> dict[str, Any]:
         """Returns what the adapter's method needs besides weights to go on where it was."""
@@ -136,16 +168,30 @@ class AdapterModule(pl.LightningModule):
         self.masters.publish()
 
     def validation_step(self, batch: MicroBatch, batch_idx: int) -> None:
-        """Adds a batch to the validation loss."""
-        self._val_means.update(self.item_losses(batch))
+        """Adds a batch to the validation loss, and to that of the prompts where it is asked for."""
+        learned, prompt = self.validation_losses(batch)
+        self._val_means.update(learned)
+        if prompt is not None:
+            self._prompt_means.update(prompt)
+
+    def validation_losses(self, batch: MicroBatch) -> tuple[LossParts, LossParts | None]:
+        """Returns the losses of what is learned, and of prompts where the objective tells them apart."""
+        return self.item_losses(batch), None
 
     def on_validation_epoch_end(self) -> None:
-        """Keeps the mean loss over the tokens of the split, and over those of each source."""
+        """Keeps the mean loss over the tokens of the split, those of each source, and those of prompts."""
         mean, *by_source = self._val_means.compute().tolist()
+        if self._prompt_means.update_called:
+            self.val_prompt_loss = float(self._prompt_means.compute()[0])
         self._val_means.reset()
+        self._prompt_means.reset()
         self.val_loss = mean
         named = zip(self.source_names, by_source, strict=True)
         self.val_loss_by_source = several({name: loss for name, loss in named if not math.isnan(loss)})
+
+    def validation_figures(self) -> dict[str, float]:
+        """Names what the last validation found for the metrics."""
+        return validation_figures(self.val_loss, self.val_loss_by_source, self.val_prompt_loss)
 
     def _train_loss_by_source(self) -> dict[str, Tensor]:
         means = self._train_means.compute()[1:]

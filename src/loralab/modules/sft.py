@@ -1,6 +1,7 @@
 """Supervised fine-tuning."""
 
 from peft import PeftModel
+from torch import Tensor
 
 from loralab.data.collate import MicroBatch
 from loralab.losses.parts import LossParts
@@ -13,9 +14,24 @@ from loralab.modules.base import AdapterModule
 
 def token_losses(model: PeftModel, batch: MicroBatch) -> LossParts:
     """Returns the negative log likelihood of every supervised token, with its weight and source."""
-    hidden = hidden_states(model, batch)
-    chosen = supervised_positions(batch.labels)
-    losses = token_nll(hidden[:, :-1][chosen], batch.labels[:, 1:][chosen], projection(causal_lm(model)))
+    return _losses_at(model, batch, hidden_states(model, batch), supervised_positions(batch.labels))
+
+
+def response_and_prompt_losses(model: PeftModel, batch: MicroBatch) -> tuple[LossParts, LossParts]:
+    """Returns the losses of the supervised tokens, and of the text before and between them.
+
+    The decoder runs once; the second set of logits is the only cost of the prompts.
+    """
+    hidden, learned = hidden_states(model, batch), supervised_positions(batch.labels)
+    prompt = (batch.attention_mask[:, 1:] == 1) & ~learned
+    unweighted = batch._replace(weights=None, sources=None)
+    return _losses_at(model, batch, hidden, learned), _losses_at(model, unweighted, hidden, prompt)
+
+
+def _losses_at(model: PeftModel, batch: MicroBatch, hidden: Tensor, chosen: Tensor) -> LossParts:
+    """Returns the losses of chosen tokens: [batch, seq - 1] of those after the first."""
+    targets = batch.input_ids[:, 1:][chosen]
+    losses = token_nll(hidden[:, :-1][chosen], targets, projection(causal_lm(model)))
     return LossParts(
         losses,
         None if batch.weights is None else batch.weights[:, 1:][chosen],
@@ -31,3 +47,9 @@ class SFTModule(AdapterModule):
         alpha = self.config.trainer.neftune_alpha if self.training else 0.0
         with noisy_embeddings(causal_lm(self.model), batch, alpha):
             return token_losses(self.model, batch)
+
+    def validation_losses(self, batch: MicroBatch) -> tuple[LossParts, LossParts | None]:
+        """Returns the losses of responses, and of prompts where `eval.prompt_loss` asks for them."""
+        if self.config.eval.prompt_loss:
+            return response_and_prompt_losses(self.model, batch)
+        return self.item_losses(batch), None

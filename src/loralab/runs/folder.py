@@ -63,6 +63,11 @@ class RunFolder:
         return self.path / "samples.jsonl"
 
     @property
+    def watch_path(self) -> Path:
+        """The same few prompts, answered at each validation."""
+        return self.path / "watch.jsonl"
+
+    @property
     def predictions_path(self) -> Path:
         """Every test prompt with both answers."""
         return self.path / "predictions.jsonl"

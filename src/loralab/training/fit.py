@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 
 import lightning.pytorch as pl
+import torch
+from lightning.fabric.utilities import move_data_to_device
 from rich.console import Console
 
 from loralab import metrics
@@ -12,20 +14,20 @@ from loralab.callbacks.recorder import Recorder
 from loralab.config.load import task_overrides
 from loralab.config.resume_rules import AUTO
 from loralab.config.schema import TrainConfig
-from loralab.errors import Interrupted
+from loralab.errors import ConfigError, Interrupted
 from loralab.evaluation.compare import compare
-from loralab.evaluation.perplexity import mean_nll
 from loralab.evaluation.tables import print_comparison
 from loralab.model.lora import count_parameters, save_adapter
+from loralab.modules.stepping import RowTooLarge
 from loralab.runs.folder import RunFolder, read_json
 from loralab.runs.lock import hold
 from loralab.runs.series import load_best
 from loralab.training.closing import record_adapter, record_memory
 from loralab.training.dry_run import plan_run
 from loralab.training.introduction import print_data
-from loralab.training.loggers import finish_loggers
+from loralab.training.loggers import finish_loggers, keep_adapter
 from loralab.training.memory_plan import AUTO as MEMORY_AUTO
-from loralab.training.plan import plan_training, with_size
+from loralab.training.plan import less_memory, plan_training, with_size
 from loralab.training.record import begin_training, close_run, record_comparison, update_summary
 from loralab.training.resume import check_same_data, explain_auto, reopen
 from loralab.training.session import Session, assemble, stored_size
@@ -115,24 +117,41 @@ def introduce(session: Session) -> None:
 
 
 def fit(session: Session) -> None:
-    """Measures the base on the validation split once, then trains to the last step."""
-    module, trainer, run = session.module, session.trainer, session.run
-    if metrics.BASE_VAL_PERPLEXITY not in read_json(run.summary_path):
-        module.eval()
-        with module.model.disable_adapter():
-            nll = mean_nll(module.model, session.datamodule.val_dataloader(), module.source_names)
-        Recorder.write(trainer, 0, metrics.validation_figures(nll.mean, nll.by_source))
-        update_summary(run, {metrics.BASE_VAL_PERPLEXITY: metrics.perplexity(nll.mean)})
-        session.console.print(f"base val loss {nll.mean:.4f}")
+    """Measures the base on the validation split once, then trains to the last step.
+
+    Raises:
+        ConfigError: Memory does not hold a single row; the message names settings that take less.
+    """
+    module, trainer = session.module, session.trainer
+    if metrics.BASE_VAL_PERPLEXITY not in read_json(session.run.summary_path):
+        measure_base(session)
     try:
         if session.checkpoints.validation_due(module):
             trainer.validate(module, session.datamodule, verbose=False)
         if module.finished_steps < module.plan.total_steps:
             trainer.fit(module.train(), session.datamodule)
+    except RowTooLarge as error:
+        raise ConfigError(f"{error}. {less_memory(session.plan)}") from error
     finally:
         # Lightning moves the module to the CPU when it is done; the comparison wants it where it was.
         module.to(session.setup.device)
         _summarize(session)
+
+
+@torch.no_grad()  # what is counted in inference mode could not be counted on in training
+def measure_base(session: Session) -> None:
+    """Validates the base model as every later validation does the tuned one."""
+    module, trainer = session.module, session.trainer
+    module.eval()
+    with module.model.disable_adapter():
+        for number, batch in enumerate(session.datamodule.val_dataloader()):
+            module.validation_step(move_data_to_device(batch, session.setup.device), number)
+        module.on_validation_epoch_end()
+        for watch in session.watch:
+            watch.record(trainer, 0)
+    Recorder.write(trainer, 0, module.validation_figures())
+    update_summary(session.run, {metrics.BASE_VAL_PERPLEXITY: metrics.perplexity(module.val_loss)})
+    session.console.print(f"base val loss {module.val_loss:.4f}")
 
 
 def keep_best(session: Session) -> None:
@@ -145,6 +164,7 @@ def keep_best(session: Session) -> None:
         metrics.VAL_PERPLEXITY: metrics.perplexity(best.progress["val_loss"]),
     })  # fmt: skip
     save_adapter(session.module.model, session.setup.tokenizer, best.weights, session.run.adapter_dir)
+    keep_adapter(session.trainer.loggers, session.run.adapter_dir)
     record_adapter(session)
 
 
@@ -176,5 +196,6 @@ def _summarize(session: Session) -> None:
             metrics.MEMORY_PEAK_GIB: round(session.meter.peak_gib, 3),
             metrics.TRAINABLE_PARAMS: num_trainable,
             metrics.TOTAL_PARAMS: num_total,
+            "stopped_early": session.early_stopping.reason,
         },
     )

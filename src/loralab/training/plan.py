@@ -20,6 +20,7 @@ from loralab.model.adapters.registry import METHODS
 from loralab.model.location import model_location
 from loralab.model.lora import trainable
 from loralab.model.memory import build_shadow
+from loralab.model.memory_advice import advise, resized
 from loralab.model.memory_request import MemoryEstimate, MemoryRequest
 from loralab.model.proposal import AdaptedLayers, Proposal, propose_rank, scaled_alpha
 from loralab.model.tokenizer import added_token_ids
@@ -31,6 +32,9 @@ from loralab.training.setup import Setup
 
 CALIBRATION_ROWS, CALIBRATION_BATCH = 64, 8
 """Training rows that EVA and CorDA look at, and how many at once."""
+
+WORTH_TRYING = 0.95
+"""Share of the memory that a step must stay below to be advised where it did not fit."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,22 @@ def with_size(plan: TrainingPlan, size: MicroBatchSize) -> TrainingPlan:
     estimate = plan.memory.estimate(request)
     notes = [*plan.notes[:-1], _describe_memory(plan.memory, size, estimate)]
     return dataclasses.replace(plan, size=size, request=request, estimate=estimate, notes=notes)
+
+
+def less_memory(plan: TrainingPlan) -> str:
+    """Names settings that take less than a step of one row does now, with what each is estimated to save."""
+    memory = plan.memory
+    single = resized(plan.request, 1, plan.request.width)
+    now = memory.estimate(single).peak
+    found = advise(single, memory.estimate, round(WORTH_TRYING * now), memory.remedies)
+    lines = [
+        f"  {' '.join(each.overrides)}  (saves about {(now - each.peak) / GIB:.2f} of {now / GIB:.2f} GiB; "
+        f"{each.cost})"
+        for each in found
+    ]
+    if not lines:
+        return "Nothing short of a smaller model takes less."
+    return "\n".join(["These take less:", *lines])
 
 
 def lay_out(config: TrainConfig, data: PreparedData) -> Layout:

@@ -11,13 +11,17 @@ from rich.console import Console
 
 from loralab import metrics
 from loralab.callbacks.checkpoints import Checkpoints
+from loralab.callbacks.early_stopping import EarlyStopping
 from loralab.callbacks.interrupts import Interrupts
 from loralab.callbacks.memory import MemoryMonitor
 from loralab.callbacks.progress import ProgressLine
 from loralab.callbacks.recorder import Recorder
 from loralab.callbacks.restore import Restore
+from loralab.callbacks.stability import Stability
+from loralab.callbacks.watch import Watch
 from loralab.data.cutting import MicroBatchSize
 from loralab.data.datamodule import DataModule
+from loralab.evaluation.compare import watched_answers
 from loralab.model.adapters.origin import base_facts, check_same_base
 from loralab.model.attention import enable_document_attention
 from loralab.model.checkpointing import recompute_layers
@@ -58,6 +62,9 @@ class Session:
     checkpoints: Checkpoints
     meter: MemoryMeter
     console: Console
+    early_stopping: EarlyStopping
+    watch: list[Watch]
+    """What answers prompts at each validation, if anything does."""
 
 
 def assemble(
@@ -91,6 +98,8 @@ def assemble(
     datamodule = DataModule(data, plan.steps, plan.layout, plan.size, setup.tokenizer.pad_token_id)
     recorder = Recorder(config.callbacks.log_every, meter)
     checkpoints = Checkpoints(run, config.callbacks, recorder, console)
+    early_stopping = EarlyStopping(config.callbacks.early_stopping, console)
+    watch = build_watch(run, plan, setup, module)
     restore = take_up(run, module, checkpoints, resumed, console)
     progress = [ProgressLine(console, recorder)] if config.callbacks.progress else []
     # Advice on worker processes; a step's batch is built in well under a millisecond.
@@ -105,7 +114,8 @@ def assemble(
         inference_mode=False,
         logger=build_loggers(config, run),
         callbacks=[
-            *callbacks, restore, recorder, MemoryMonitor(meter), *progress, checkpoints,
+            *callbacks, restore, recorder, MemoryMonitor(meter), *progress,
+            Stability(module, recorder, checkpoints, console), early_stopping, *watch, checkpoints,
             Interrupts(checkpoints, recorder),
         ],
         enable_checkpointing=False,
@@ -113,7 +123,23 @@ def assemble(
         enable_model_summary=False,
     )  # fmt: skip
     restore.restore_callbacks(trainer.callbacks)  # type: ignore[attr-defined]
-    return Session(run, plan, setup, module, datamodule, trainer, recorder, checkpoints, meter, console)
+    return Session(
+        run, plan, setup, module, datamodule, trainer, recorder, checkpoints, meter, console, early_stopping,
+        watch,
+    )  # fmt: skip
+
+
+def build_watch(run: RunFolder, plan: TrainingPlan, setup: Setup, module: AdapterModule) -> list[Watch]:
+    """Builds what answers the first prompts of the validation split, where there are any."""
+    config = plan.config.eval
+    examples = setup.data.val.examples[: config.watch_prompts]
+    chats = [example for example in examples if not example.conversation.is_text]
+
+    def answers() -> list[dict[str, str]]:
+        """Answers with the weights as they are."""
+        return watched_answers(module.model, setup.tokenizer, chats, config.watch_tokens)
+
+    return [Watch(run.watch_path, answers)] if chats else []
 
 
 def build_module(run: RunFolder, plan: TrainingPlan, setup: Setup, meter: MemoryMeter) -> AdapterModule:
@@ -163,12 +189,15 @@ def take_up(
     ]
     restore = Restore(checkpoint, module, checkpoints, options)
     if checkpoint is not None:
+        # Answers of a validation that was not finished are asked for again.
+        keep_until(run.watch_path, checkpoint.progress["val_step"])
         lost = cut_metrics(run.metrics_path, checkpoint.progress["metrics_bytes"], module.finished_steps)
         if lost is not None:
             say(lost)
     else:
         measured = metrics.BASE_VAL_PERPLEXITY in read_json(run.summary_path)
-        keep_until(run.metrics_path, 0 if measured else -1)
+        for path in (run.metrics_path, run.watch_path):
+            keep_until(path, 0 if measured else -1)
     if resumed is not None:
         record_changes(resumed, module.finished_steps)
     return restore

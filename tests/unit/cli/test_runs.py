@@ -45,7 +45,7 @@ def make_run(outputs: Path, name: str, status: str = "completed", day: int = 1) 
     run.config_path.write_text(to_yaml(TrainConfig()))
     run.overrides_path.write_text("[]\n")
     run.data_path.write_text("{}")
-    data = [{"path": str(rows), "sha256": sha256_of(rows)}, {"path": "/gone/x", "sha256": "0" * 64}]
+    data = [{"path": str(rows), "sha256": sha256_of(rows)}]
     created = f"2026-01-0{day}T10:00:00+00:00"
     run.manifest_path.write_text(json.dumps({"created": created, "data": data}))
     summary = {"run_id": name, "status": status, "step": 8, "val/loss": 0.25, "wall_s": 3.0}
@@ -156,6 +156,7 @@ FAULTS: list[tuple[Callable[[RunFolder], object], str]] = [
         lambda run: (run.path / "../../rows.jsonl").write_text("[]"),
         "rows.jsonl has changed since the run began",
     ),
+    (lambda run: (run.path / "../../rows.jsonl").unlink(), "rows.jsonl is gone"),
 ]
 
 

@@ -15,6 +15,7 @@ from loralab.config.schema import OptimConfig, ScheduleConfig, TrainConfig
 from loralab.data.collate import StepBatch, make_step, pad_examples
 from loralab.data.masking import Example
 from loralab.data.plan import StepPlan
+from loralab.data.records import Conversation
 from loralab.metrics import TRAIN_LOSS, TRAIN_LR
 from loralab.model.lora import attach_adapter, trainable
 from loralab.modules.sft import SFTModule
@@ -55,7 +56,7 @@ def make_module(optim: OptimConfig, lora: LoraConfig | None = None) -> SFTModule
 def steps(first: int, last: int) -> Iterator[StepBatch]:
     for step in range(first, last):
         rows = torch.randint(3, 64, (4, 12), generator=torch.Generator().manual_seed(step % 2)).tolist()
-        examples = [Example(row, row, conversation=0) for row in rows]
+        examples = [Example(row, row, Conversation(())) for row in rows]
         yield make_step([pad_examples(examples, 0)], examples, step)
 
 

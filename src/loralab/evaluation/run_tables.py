@@ -1,0 +1,66 @@
+"""Tables of a run's report about its course: what was done about steps, and answers over time."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from loralab import metrics
+from loralab.evaluation.report_tables import ReportTable
+
+MOST_INCIDENTS, MOST_ROWS, MOST_CHARS = 100, 8, 400
+"""Incidents shown; rows named for each; characters shown of an answer."""
+
+
+def incident_table(lines: Sequence[Mapping[str, Any]]) -> ReportTable | None:
+    """Lists what was done about steps; None where nothing was.
+
+    Args:
+        lines: The lines of `metrics.jsonl`.
+    """
+    found = [line for line in lines if metrics.INCIDENT_KIND in line]
+    if not found:
+        return None
+    rows = [
+        (
+            str(line.get("step")),
+            str(line[metrics.INCIDENT_KIND]),
+            str(line.get(metrics.INCIDENT_CAUSE, "")),
+            _first(line.get(metrics.INCIDENT_ROWS) or ()),
+        )
+        for line in found[:MOST_INCIDENTS]
+    ]
+    more = f" The first {MOST_INCIDENTS} of {len(found)}." if len(found) > MOST_INCIDENTS else ""
+    return ReportTable(
+        "Incidents",
+        f"What was done about steps, and the rows that they saw; metrics.jsonl holds all.{more}",
+        ("Step", "What", "Why", "Rows"),
+        rows,
+    )
+
+
+def watch_tables(rows: Sequence[Mapping[str, Any]]) -> Iterator[ReportTable]:
+    """Yields a table for each prompt that was answered at every validation, the first answer first.
+
+    Args:
+        rows: The lines of `watch.jsonl`: `step`, `prompt`, `reference` and `answer`.
+    """
+    answers: dict[tuple[str, str], list[tuple[str, ...]]] = {}
+    for row in rows:
+        key = (str(row.get("prompt", "")), str(row.get("reference", "")))
+        step = row.get("step")
+        answers.setdefault(key, []).append((f"{step}" if step else "base", _clip(str(row.get("answer", "")))))
+    for number, ((prompt, reference), found) in enumerate(answers.items(), start=1):
+        yield ReportTable(
+            f"Watched prompt {number}",
+            _clip(prompt),
+            ("Step", "Answer"),
+            [*found, ("reference", _clip(reference))],
+        )
+
+
+def _first(rows: Sequence[Any]) -> str:
+    shown = ", ".join(map(str, rows[:MOST_ROWS]))
+    return shown + (f" and {len(rows) - MOST_ROWS} more" if len(rows) > MOST_ROWS else "")
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= MOST_CHARS else f"{text[:MOST_CHARS]} \N{HORIZONTAL ELLIPSIS}"
