@@ -19,11 +19,11 @@ def main(config: "DictConfig") -> None:
     with exit_codes(TrainConfig):
         settings = load_train(config, config_faults)
         check_writable(settings.run.outputs_dir, "run.outputs_dir")
-        from loralab.training.fit import (
-            train,  # imports torch, which --help and bad configs need not wait for
+        from loralab.training.processes import (
+            run_training,  # imports torch, which --help and bad configs need not wait for
         )
 
-        train(settings)
+        run_training(settings)
 
 
 if __name__ == "__main__":

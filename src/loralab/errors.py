@@ -1,7 +1,13 @@
 """Errors that a user can mend: each carries the key, the value, what is allowed and the fix."""
 
 import difflib
+import os
+import sys
 from collections.abc import Iterable
+from typing import NoReturn
+
+EXIT_USER, EXIT_INTERRUPTED = 2, 130
+"""What a command ends with that the user must change something for, and one that a signal stopped."""
 
 
 class LoralabError(Exception):
@@ -24,6 +30,14 @@ class StorageError(LoralabError):
     """A disk is full."""
 
 
+class ProcessLost(LoralabError):
+    """Another process of the run ended, so that this one cannot go on."""
+
+
+class AlreadyTold(LoralabError):
+    """Another process of the run failed and says why; this one ends without a word."""
+
+
 class Interrupted(Exception):
     """A run stopped by a signal; the message says how to continue. Ends a command with exit code 130."""
 
@@ -32,3 +46,11 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
     """Returns `" Did you mean 'x'?"` for the closest option, or an empty string when none is close."""
     close = difflib.get_close_matches(word, list(options), n=1, cutoff=0.6)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def leave(code: int, message: str) -> NoReturn:
+    """Ends the command with a message; all processes of a run but the first give their number with it."""
+    sys.stdout.flush()
+    number = os.environ.get("RANK", "0")
+    print(message if number == "0" else f"process {number}: {message}", file=sys.stderr, flush=True)
+    sys.exit(code)

@@ -15,7 +15,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 ROOT_MODULE = PACKAGE / "__init__.py"
 
 LAYERS = (
-    ("errors", "metrics", "config", "runs"),
+    ("errors", "metrics", "config", "runs", "distributed"),
     ("data", "model", "losses", "optim"),
     ("modules", "callbacks"),
     ("training", "evaluation"),

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from loralab.callbacks.recorder import Recorder
 from loralab.config.schema import CallbacksConfig
+from loralab.distributed.group import gathered, is_first, on_first, world_size
 from loralab.errors import ConfigError, Interrupted
 from loralab.modules.base import AdapterModule
 from loralab.runs.checkpoint import Checkpoint, save_checkpoint
@@ -20,6 +21,10 @@ from loralab.runs.metrics_file import settled_bytes
 from loralab.runs.series import BEST, LAST, drop_after, load_newest, point, prune, step_dir
 
 SECONDS_PER_MINUTE = 60
+OTHERS = "random_of_others"
+"""Where a checkpoint keeps the random generators of all processes but the first."""
+SAVE = "save"
+"""What is voted on: whether so many minutes are over."""
 
 
 class Place(Enum):
@@ -60,8 +65,9 @@ class Checkpoints(pl.Callback):
         return 0 < step != self.val_step and module.plan.next_validation(step - 1) == step
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: AdapterModule) -> None:  # type: ignore[override]
-        """Starts the clock."""
+        """Starts the clock, which processes may read differently: any of them lets all save."""
         self.restored = {}
+        pl_module.votes.asked[SAVE] = self._is_time
         self._saved_at = time.monotonic()
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: AdapterModule, *args: object) -> None:  # type: ignore[override]
@@ -79,7 +85,8 @@ class Checkpoints(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: AdapterModule, *args: object) -> None:  # type: ignore[override]
         """Saves where steps or minutes are over; a validation that is due after the step saves as well."""
         self._place = Place.BETWEEN
-        if self._is_due(pl_module.finished_steps) and not self.validation_due(pl_module):
+        due = self._is_step_due(pl_module.finished_steps) or pl_module.votes.passed(SAVE)
+        if due and not self.validation_due(pl_module):
             self.recorder.flush(trainer, pl_module)
             self.save(trainer, pl_module)
 
@@ -112,6 +119,10 @@ class Checkpoints(pl.Callback):
         if place == Place.UPDATE or is_over:
             self._say(f"no checkpoint of this step: the error came {Place.UPDATE.value}. {self._where()}")
             return
+        if world_size() > 1:
+            # What the others drew by now is not known; they may have ended.
+            self._say(f"the last checkpoint is whole. {self._where()}")
+            return
         try:
             self.recorder.flush(trainer, pl_module)
             self.save(trainer, pl_module, self._generators if place == Place.STEP else None)
@@ -143,6 +154,10 @@ class Checkpoints(pl.Callback):
         state = self._state(trainer, module)
         if generators is not None:
             state["random"] = generators
+        state["random"], *state[OTHERS] = gathered(state["random"])
+        self._saved, self._saved_at = (step, self.val_step), time.monotonic()
+        if not is_first():
+            return
         state["method"] = module.method_state()
         state["callbacks"] = callback_states(trainer)
         progress = {
@@ -153,7 +168,6 @@ class Checkpoints(pl.Callback):
             "metrics_bytes": settled_bytes(self.run.metrics_path),
         }
         save_checkpoint(step_dir(folder, step), Checkpoint(weights, state, progress))
-        self._saved, self._saved_at = (step, self.val_step), time.monotonic()
         drop_after(folder, step)
         point(folder, LAST, step)
         if self.best:
@@ -174,7 +188,7 @@ class Checkpoints(pl.Callback):
         Raises:
             DataError: All of them are damaged.
         """
-        checkpoint = load_newest(self.run.checkpoints_dir, self._say, before)
+        checkpoint = on_first(lambda: load_newest(self.run.checkpoints_dir, self._say, before))
         if checkpoint is None:
             return None
         module.masters.load_state_dict(checkpoint.weights)
@@ -188,11 +202,12 @@ class Checkpoints(pl.Callback):
             return {name: self.restored[name] for name in ("optimizer", "random")}
         return {"optimizer": trainer.optimizers[0].state_dict(), "random": random_state(module.device)}
 
-    def _is_due(self, step: int) -> bool:
-        every, minutes = self.config.checkpoint_every, self.config.checkpoint_minutes
-        by_steps = every is not None and step % every == 0
-        passed_s = time.monotonic() - self._saved_at
-        return by_steps or (minutes is not None and passed_s >= minutes * SECONDS_PER_MINUTE)
+    def _is_step_due(self, step: int) -> bool:
+        return self.config.checkpoint_every is not None and step % self.config.checkpoint_every == 0
+
+    def _is_time(self) -> bool:
+        minutes, passed_s = self.config.checkpoint_minutes, time.monotonic() - self._saved_at
+        return minutes is not None and passed_s >= minutes * SECONDS_PER_MINUTE
 
     def _where(self) -> str:
         return f"Continue with: {resume_command(self.run)}"

@@ -14,6 +14,8 @@ from loralab.errors import Interrupted
 from loralab.modules.base import AdapterModule
 from loralab.runs.folder import RunFolder, resume_command
 
+STOP = "stop"
+"""What is voted on: whether a signal came."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -45,8 +47,9 @@ class Interrupts(pl.Callback):
         self.received: signal.Signals | None = None
         self._previous: dict[signal.Signals, Any] = {}
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: AdapterModule) -> None:  # type: ignore[override]
         """Takes the signals over, after Lightning has placed its own handlers."""
+        pl_module.votes.asked[STOP] = lambda: self.received is not None
         self._previous = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: AdapterModule, *args: object) -> None:  # type: ignore[override]
@@ -56,6 +59,7 @@ class Interrupts(pl.Callback):
 
     def on_validation_batch_start(self, trainer: pl.Trainer, pl_module: AdapterModule, *args: object) -> None:  # type: ignore[override]
         """Stops within a validation, which may take longer than a scheduler waits; resuming repeats it."""
+        pl_module.votes.hold()
         self._stop_if_asked(trainer, pl_module, "; its validation is repeated")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: AdapterModule) -> None:  # type: ignore[override]
@@ -81,13 +85,14 @@ class Interrupts(pl.Callback):
         self.received = signal.Signals(number)
 
     def _stop_if_asked(self, trainer: pl.Trainer, module: AdapterModule, note: str = "") -> None:
-        if self.received is None:
+        if STOP not in module.votes.asked or not module.votes.passed(STOP):
             return
         self.recorder.flush(trainer, module)
         self.checkpoints.save(trainer, module)
+        name = self.received.name if self.received else "a signal to another process"
         raise Interrupted(
-            f"{self.received.name} at step {module.finished_steps} of {module.plan.total_steps}: "
-            f"checkpoint saved{note}. {self._advice()}"
+            f"{name} at step {module.finished_steps} of {module.plan.total_steps}: checkpoint saved{note}. "
+            f"{self._advice()}"
         )
 
     def _advice(self) -> str:

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from torch import Tensor
 
-from loralab.callbacks.checkpoints import Checkpoints
+from loralab.callbacks.checkpoints import OTHERS, Checkpoints
+from loralab.distributed.group import rank
 from loralab.errors import ConfigError, ModelError
 from loralab.modules.base import AdapterModule
 from loralab.runs.checkpoint import Checkpoint
@@ -58,7 +60,14 @@ class Restore(pl.Callback):
         """Restores what Lightning has built by now, last of all the random generators."""
         if self.checkpoint is not None:
             self._restore_optimizer(trainer.optimizers[0])
-            restore_random_state(self.checkpoint.state["random"], pl_module.device)
+            self._restore_generators(pl_module.device)
+
+    def _restore_generators(self, device: torch.device) -> None:
+        """Each process draws on; one that was not there before keeps what its seed gives."""
+        state = self.checkpoint.state  # type: ignore[union-attr]
+        of_processes = [state["random"], *state.get(OTHERS, ())]
+        if rank() < len(of_processes):
+            restore_random_state(of_processes[rank()], device)
 
     def _restore_optimizer(self, optimizer: Any) -> None:
         now = [

@@ -13,9 +13,9 @@ from loralab.cli.model import app as model_app
 from loralab.cli.plan import plan
 from loralab.cli.proof import resume_proof
 from loralab.cli.runs import app as runs_app
-from loralab.errors import LoralabError
+from loralab.errors import EXIT_INTERRUPTED, EXIT_USER, LoralabError
 
-EXIT_BROKEN_PIPE, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_BROKEN_PIPE = 1
 
 
 class _Commands(TyperGroup):

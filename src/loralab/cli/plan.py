@@ -96,7 +96,7 @@ def check_plannable(config: TrainConfig, words: Sequence[str], table: bool, rows
 
 def presets() -> list[ModelConfig]:
     """Reads the models of `conf/model` that say what they are made of."""
-    from loralab.config.load import find_conf
+    from loralab.config.folder import find_conf
 
     paths = sorted((find_conf() / "model").glob("*.yaml"))
     found = [ModelConfig(**yaml.safe_load(path.read_text(encoding="utf-8"))) for path in paths]

@@ -31,15 +31,25 @@ from loralab.config.explanation import (
     leaf_keys,
     refused_value,
 )
+from loralab.config.folder import find_conf
 from loralab.config.schema import EvaluateConfig, TrainConfig
 from loralab.config.validate import validate_evaluate, validate_train
-from loralab.errors import ConfigError, Interrupted, LoralabError, did_you_mean
+from loralab.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_USER,
+    AlreadyTold,
+    ConfigError,
+    Interrupted,
+    LoralabError,
+    did_you_mean,
+    leave,
+)
 
 Config = TypeVar("Config", TrainConfig, EvaluateConfig)
 Look = Callable[[DataConfig], Iterable[str]]
 
-EXIT_USER = 2
-EXIT_INTERRUPTED = 130
+JOB = "LORALAB_JOB"
+"""Where processes that a job of a multirun starts find its number."""
 
 
 def register_schemas() -> None:
@@ -88,19 +98,6 @@ def compose_train(overrides: Sequence[str]) -> TrainConfig:
         if NAMELESS_CHOICE not in str(error):
             raise
         raise ConfigError(explain_group(overrides, _groups(TrainConfig))) from error
-
-
-def find_conf() -> Path:
-    """Returns the folder of configuration groups: that of the working directory, or of the source checkout.
-
-    Raises:
-        ConfigError: Neither is there.
-    """
-    places = [Path("conf"), Path(__file__).parents[3] / "conf"]
-    found = next((place for place in places if (place / "train.yaml").is_file()), None)
-    if found is None:
-        raise ConfigError("conf/train.yaml is not here. Run the command in the folder that holds train.py.")
-    return found
 
 
 def load_evaluate(config: DictConfig) -> EvaluateConfig:
@@ -170,6 +167,8 @@ def task_overrides() -> list[str]:
 
 def job_number() -> int | None:
     """The place of this job in a multirun, from 0; None outside a multirun."""
+    if os.environ.get(JOB):
+        return int(os.environ[JOB])
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return None
     return HydraConfig.get().job.num
@@ -187,21 +186,23 @@ def exit_codes(schema: type[TrainConfig] | type[EvaluateConfig]) -> Iterator[Non
     try:
         yield
     except Interrupted as error:
-        _exit(EXIT_INTERRUPTED, str(error))
+        leave(EXIT_INTERRUPTED, str(error))
+    except AlreadyTold:
+        sys.exit(EXIT_USER)
     except LoralabError as error:
-        _exit(EXIT_USER, f"error: {error}")
+        leave(EXIT_USER, f"error: {error}")
     except (ConfigCompositionException, OverrideParseException, OmegaConfBaseException) as error:
-        _exit(EXIT_USER, f"error: {explain(error, schema)}")
+        leave(EXIT_USER, f"error: {explain(error, schema)}")
     except ValueError as error:
         if NAMELESS_CHOICE not in str(error):
             raise
-        _exit(EXIT_USER, f"error: {explain_group(sys.argv[1:], _groups(schema))}")
+        leave(EXIT_USER, f"error: {explain_group(sys.argv[1:], _groups(schema))}")
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
-        _exit(EXIT_USER, explain_unwritable(error))
+        leave(EXIT_USER, explain_unwritable(error))
     except KeyboardInterrupt:
-        _exit(EXIT_INTERRUPTED, "interrupted")
+        leave(EXIT_INTERRUPTED, "interrupted")
 
 
 def explain(error: Exception, schema: type[TrainConfig] | type[EvaluateConfig]) -> str:
@@ -290,9 +291,3 @@ def _typed(key: str, entry: Any, schema: type) -> Any:
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0]
-
-
-def _exit(code: int, message: str) -> None:
-    sys.stdout.flush()
-    print(message, file=sys.stderr, flush=True)
-    sys.exit(code)

@@ -37,6 +37,14 @@ class TrainerConfig:
 
     accelerator: str = "auto"
     """auto (a GPU where there is one), cpu or gpu."""
+    devices: Any = 1
+    """Processes on each machine, one per GPU (on a CPU they share the cores): a number, or auto, as many as
+    it has GPUs. torchrun and SLURM say themselves how many they start."""
+    num_nodes: int = 1
+    """Machines; more than one are started by torchrun or SLURM."""
+    strategy: str = "ddp"
+    """What several processes hold: ddp, each the whole base; or fsdp, each a share of it (arXiv:2304.11277).
+    The adapter is whole in each, and its gradients are added up once per step."""
     precision: str = "auto"
     """Compute dtype: bf16, fp16 (the loss is scaled; a step that overflows is left out), fp32, or auto (bf16
     where the hardware multiplies it natively, else fp32)."""
@@ -48,10 +56,11 @@ class TrainerConfig:
     """Examples (packed: rows) per micro-batch, or auto: as many as keep the peak under 90% of memory, found
     before the first step. It changes how a step is cut, never what it sees (`step_examples`)."""
     accumulation: int = 1
-    """Micro-batches per optimizer step; a step sees batch_size x accumulation examples."""
+    """Micro-batches per optimizer step and process; a step sees batch_size x accumulation x processes
+    examples."""
     step_examples: int | None = None
-    """Examples (packed: rows) of an optimizer step; null is batch_size x accumulation, or 16 where
-    batch_size is auto."""
+    """Examples (packed: rows) of an optimizer step over all processes; null is batch_size x accumulation x
+    processes, or 16 (at least one per process) where batch_size is auto."""
     memory_gib: float | None = None
     """Memory that the run may take, in GiB; null is what is free when it starts."""
     batch_tokens: int | None = None

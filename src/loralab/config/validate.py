@@ -33,6 +33,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "data.split.method": ("random", "stratified", "grouped", "temporal", "hash"),
     "data.over_length": ("drop", "raise", "cut_response", "cut_oldest", "cut_prompt", "window"),
     "trainer.accelerator": ("auto", "cpu", "gpu"),
+    "trainer.strategy": ("ddp", "fsdp"),
     "trainer.precision": ("auto", "bf16", "fp16", "fp32"),
     "objective.name": ("sft",),
     "optim.name": tuple(OPTIM_FIELDS),
@@ -91,6 +92,10 @@ RULES: dict[str, Rule] = {
     "trainer.batch_size": Rule(
         lambda value: value == "auto" or (type(value) is int and value >= 1), "1 or more, or auto"
     ),
+    "trainer.devices": Rule(
+        lambda value: value == "auto" or (type(value) is int and value >= 1), "1 or more, or auto"
+    ),
+    "trainer.num_nodes": at_least(1),
     "trainer.step_examples": at_least(1),
     "trainer.memory_gib": ABOVE_ZERO,
     "trainer.accumulation": at_least(1),

@@ -116,14 +116,22 @@ def make_step(micro_batches: list[MicroBatch], examples: Sequence[Example], step
     )
 
 
-def collate_step(examples: Sequence[Example], step: int, size: MicroBatchSize, pad_id: int) -> StepBatch:
-    """Cuts a step's examples into micro-batches of similar length, the longest first.
+def unlearned(batch: MicroBatch) -> MicroBatch:
+    """Returns a micro-batch that goes through the model and is counted nowhere."""
+    return batch._replace(labels=torch.full_like(batch.labels, IGNORE_INDEX))
+
+
+def padded_chunks(examples: Sequence[Example], size: MicroBatchSize) -> list[list[Example]]:
+    """Cuts examples into micro-batches of similar length, the longest first.
 
     Sorting within a step saves padding and changes nothing else, because the loss is a sum over the
     step. The longest first lets a run that does not fit in memory fail at once.
     """
     ordered = sorted(examples, key=lambda example: len(example.input_ids), reverse=True)
     chunks = cut([padded_width(example) for example in ordered], size)
-    return make_step(
-        [pad_examples([ordered[place] for place in chunk], pad_id) for chunk in chunks], examples, step
-    )
+    return [[ordered[place] for place in chunk] for chunk in chunks]
+
+
+def collate_step(examples: Sequence[Example], step: int, size: MicroBatchSize, pad_id: int) -> StepBatch:
+    """Pads the examples of a step in micro-batches of similar length."""
+    return make_step([pad_examples(each, pad_id) for each in padded_chunks(examples, size)], examples, step)

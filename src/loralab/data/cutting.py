@@ -21,6 +21,25 @@ class MicroBatchSize:
         return max(1, self.tokens // width)
 
 
+def deal(widths: Sequence[int], num_shares: int) -> list[list[int]]:
+    """Deals rows to processes: as many to each as there are, one more or less, of about the same tokens.
+
+    The widest first, there and back again, so that who got the wider of two rows gets the narrower next time.
+
+    Args:
+        widths: Tokens of each row.
+        num_shares: Processes.
+
+    Returns:
+        The places of the rows of each process.
+    """
+    shares: list[list[int]] = [[] for _ in range(num_shares)]
+    for number, place in enumerate(sorted(range(len(widths)), key=lambda place: -widths[place])):
+        turn, at = divmod(number, num_shares)
+        shares[at if turn % 2 == 0 else num_shares - 1 - at].append(place)
+    return shares
+
+
 def cut(widths: Sequence[int], size: MicroBatchSize) -> list[range]:
     """Cuts rows into micro-batches, each as wide as its first row.
 

@@ -1,7 +1,7 @@
 """The LightningDataModule: whole optimizer steps for training, padded batches for validation."""
 
+import math
 from collections.abc import Iterable, Sequence
-from functools import partial
 
 import lightning.pytorch as pl
 import numpy as np
@@ -12,22 +12,24 @@ from loralab.data.collate import (
     PAD_MULTIPLE,
     MicroBatch,
     StepBatch,
-    collate_step,
     make_step,
     pack_examples,
     pad_examples,
+    padded_chunks,
+    unlearned,
 )
-from loralab.data.cutting import MicroBatchSize, cut
+from loralab.data.cutting import MicroBatchSize, cut, deal
 from loralab.data.layout import Layout
 from loralab.data.masking import Example
 from loralab.data.mixing import mix
 from loralab.data.plan import StepPlan
 from loralab.data.prepare import PreparedData
 from loralab.data.store import lengths_of
+from loralab.distributed.group import rank, world_size
 
 
 class StepDataset(torch.utils.data.Dataset[StepBatch]):
-    """Item i is everything optimizer step i sees."""
+    """Item i is what this process does of optimizer step i; what is counted is that of the whole step."""
 
     def __init__(
         self,
@@ -52,16 +54,36 @@ class StepDataset(torch.utils.data.Dataset[StepBatch]):
             for unit in self.plan.rows(step)
         ]
         examples = [example for unit in units for example in unit]
+        shares = [self._cut([units[at] for at in share]) for share in self._deal(units)]
+        batches = [self._fill(chunk) for chunk in shares[rank()] or [units[:1]]]
+        if not shares[rank()]:
+            batches = [unlearned(batch) for batch in batches]
+        # As many in every process: layers that are split among them are gathered for each.
+        missing = max(map(len, shares)) - len(batches)
+        return make_step([*batches, *[unlearned(batches[-1])] * missing], examples, step)
+
+    def _deal(self, units: list[list[Example]]) -> list[list[int]]:
+        """Says which units of a step each process takes."""
+        if world_size() == 1:
+            return [list(range(len(units)))]
+        return deal([self.layout.pack_length or _padded_size(unit) for unit in units], world_size())
+
+    def _cut(self, units: list[list[Example]]) -> list[list[list[Example]]]:
+        """Cuts units into micro-batches, the largest first: a step that does not fit fails at once."""
         if self.layout.pack_length is not None:
-            width = self.layout.pack_length
-            chunks = cut([width] * len(units), self.micro_batch_size)
-            packed = [pack_examples([units[at] for at in chunk], width, self.pad_id) for chunk in chunks]
-            return make_step(packed, examples, step)
-        if self.layout.is_grouped:
-            # The largest first, so that a step that does not fit in memory fails at once.
-            ordered = sorted(units, key=_padded_size, reverse=True)
-            return make_step([pad_examples(unit, self.pad_id) for unit in ordered], examples, step)
-        return collate_step(examples, step, self.micro_batch_size, self.pad_id)
+            widths = [self.layout.pack_length] * len(units)
+        elif self.layout.is_grouped:
+            return [[unit] for unit in sorted(units, key=_padded_size, reverse=True)]
+        else:
+            chunks = padded_chunks([unit[0] for unit in units], self.micro_batch_size)
+            return [[[example] for example in chunk] for chunk in chunks]
+        return [[units[at] for at in chunk] for chunk in cut(widths, self.micro_batch_size)]
+
+    def _fill(self, units: list[list[Example]]) -> MicroBatch:
+        """Makes a micro-batch of units."""
+        if self.layout.pack_length is not None:
+            return pack_examples(units, self.layout.pack_length, self.pad_id)
+        return pad_examples([example for unit in units for example in unit], self.pad_id)
 
 
 class DataModule(pl.LightningDataModule):
@@ -101,8 +123,9 @@ class DataModule(pl.LightningDataModule):
         return DataLoader(dataset, sampler=steps, batch_size=None, generator=torch.Generator())
 
     def val_dataloader(self) -> Iterable[MicroBatch]:
-        """Returns the validation examples in batches of similar length."""
-        return eval_batches(self.data.val.examples, self.micro_batch_size, self.pad_id)
+        """Returns the validation examples of this process in batches of similar length."""
+        size, share = self.micro_batch_size, (rank(), world_size())
+        return eval_batches(self.data.val.examples, size, self.pad_id, share)
 
 
 def make_layout(data: PreparedData, seed: int, pack_length: int | None, batch_tokens: int | None) -> Layout:
@@ -119,18 +142,44 @@ def make_layout(data: PreparedData, seed: int, pack_length: int | None, batch_to
     return Layout(lengths, mixture, seed, pack_length, batch_tokens)
 
 
-def eval_batches(examples: Sequence[Example], size: MicroBatchSize, pad_id: int) -> DataLoader[MicroBatch]:
-    """Batches examples by length, the longest first, for a forward pass without gradients."""
-    lengths = lengths_of(examples)
-    by_length = np.argsort(-lengths, kind="stable")
-    widths = (-(-lengths[by_length] // PAD_MULTIPLE) * PAD_MULTIPLE).tolist()
-    return DataLoader(
-        examples,  # type: ignore[arg-type]  # a sequence is a map-style dataset
-        batch_sampler=[by_length[chunk].tolist() for chunk in cut(widths, size)],
-        collate_fn=partial(pad_examples, pad_id=pad_id),
-        # Its own generator: an iterator otherwise draws from the global one and shifts dropout.
-        generator=torch.Generator(),
-    )
+def eval_batches(
+    examples: Sequence[Example], size: MicroBatchSize, pad_id: int, share: tuple[int, int] = (0, 1)
+) -> DataLoader[MicroBatch]:
+    """Batches examples by length, the longest first, for a forward pass without gradients.
+
+    Args:
+        examples: What to batch.
+        size: How much goes through at once.
+        pad_id: Token to pad with.
+        share: Number of this process and of all: each gets every so many batches, and where they do not come
+            out even a batch that nothing is counted of.
+    """
+    dataset, (number, num_shares) = EvalDataset(examples, size, pad_id), share
+    own = range(number, math.ceil(len(dataset) / num_shares) * num_shares, num_shares)
+    # Its own generator: an iterator otherwise draws from the global one and shifts dropout.
+    return DataLoader(dataset, sampler=own, batch_size=None, generator=torch.Generator())
+
+
+class EvalDataset(torch.utils.data.Dataset[MicroBatch]):
+    """Item i is the batch of the i-th longest examples; one beyond the last has nothing to learn."""
+
+    def __init__(self, examples: Sequence[Example], size: MicroBatchSize, pad_id: int) -> None:
+        """Cuts the examples into batches."""
+        lengths = lengths_of(examples)
+        by_length = np.argsort(-lengths, kind="stable")
+        widths = (-(-lengths[by_length] // PAD_MULTIPLE) * PAD_MULTIPLE).tolist()
+        self.examples, self.pad_id = examples, pad_id
+        self.chunks = [by_length[chunk].tolist() for chunk in cut(widths, size)]
+
+    def __len__(self) -> int:
+        """Batches that hold examples."""
+        return len(self.chunks)
+
+    def __getitem__(self, number: int) -> MicroBatch:
+        """Returns a batch."""
+        chunk = self.chunks[min(number, len(self.chunks) - 1)]
+        batch = pad_examples([self.examples[place] for place in chunk], self.pad_id)
+        return batch if number < len(self.chunks) else unlearned(batch)
 
 
 def _padded_size(unit: Sequence[Example]) -> int:

@@ -23,14 +23,17 @@ class LossParts(NamedTuple):
 
 
 class SourceMeans(Metric):
-    """The weighted mean loss, over all items and over those of each source, summed over all ranks."""
+    """The weighted mean loss, over all items and over those of each source.
+
+    Where several processes count, `training_step` and validation add up what each of them has.
+    """
 
     sums: Tensor
     weights: Tensor
 
     def __init__(self, num_sources: int) -> None:
         """Starts from nothing."""
-        super().__init__()
+        super().__init__(sync_on_compute=False)
         self.add_state("sums", torch.zeros(num_sources, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("weights", torch.zeros(num_sources, dtype=torch.float64), dist_reduce_fx="sum")
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from loralab.distributed.group import place, world_size
 from loralab.errors import ConfigError
 
 NATIVE_BF16 = (8, 0)
@@ -24,7 +25,7 @@ class DtypeChoice:
 
 
 def resolve_device(accelerator: str) -> torch.device:
-    """Picks the device for `trainer.accelerator`.
+    """Picks the device for `trainer.accelerator`; each of several processes has a GPU of its own.
 
     Raises:
         ConfigError: A GPU is asked for where PyTorch finds none.
@@ -35,7 +36,9 @@ def resolve_device(accelerator: str) -> torch.device:
         raise ConfigError(
             f"trainer.accelerator=gpu: no GPU was found{built}. Use trainer.accelerator=cpu or auto."
         )
-    return torch.device("cuda" if has_gpu and accelerator != "cpu" else "cpu")
+    if not has_gpu or accelerator == "cpu":
+        return torch.device("cpu")
+    return torch.device("cuda") if world_size() == 1 else torch.device("cuda", place().local_rank)
 
 
 def gpu_capability(device: torch.device) -> tuple[int, int] | None:

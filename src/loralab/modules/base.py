@@ -14,6 +14,8 @@ from torch import Tensor
 from loralab.config.schema import TrainConfig
 from loralab.data.collate import MicroBatch, StepBatch
 from loralab.data.plan import StepPlan
+from loralab.distributed.group import sum_gradients, sum_numbers, world_size
+from loralab.distributed.votes import Votes
 from loralab.losses.parts import LossParts, SourceMeans
 from loralab.metrics import TRAIN_GRAD_NORM, TRAIN_LOSS, TRAIN_LR, for_source, validation_figures
 from loralab.model.adapters.offsets import load_offsets, offsets
@@ -72,6 +74,7 @@ class AdapterModule(pl.LightningModule):
         self.step_hooks = step_hooks(model, self.masters.masters)
         self.guard = Guard(config.callbacks.stability)
         self.limit = MicroBatchLimit()
+        self.votes = Votes()
         self.incidents: list[Incident] = []
         """What was done about the last step."""
         self.finished_steps = 0
@@ -101,6 +104,8 @@ class AdapterModule(pl.LightningModule):
         lr = self.peak_lr * scheduled * self.guard.lr_factor(batch.step)
         set_learning_rate(optimizer.param_groups, lr)
         loss, halved = self.limit.run(batch.micro_batches, partial(self._gather, batch), self._drop_gathered)
+        if world_size() > 1:
+            loss = self._add_up(loss)
         is_finite = self.scaler.unscale(self.masters.parameters())
         self.step_hooks.after_backward()
         max_norm = self.config.trainer.grad_clip or float("inf")
@@ -124,6 +129,33 @@ class AdapterModule(pl.LightningModule):
         self.manual_backward(self.scaler.scale(loss))
         self._train_means.update(parts)
         return loss.detach()
+
+    def _add_up(self, loss: Tensor) -> Tensor:
+        """Adds up over all processes what each has gathered of the step; returns the loss of all of it.
+
+        The numbers go first: they say which parameters any process has a gradient for.
+        """
+        masters, means = self.masters.parameters(), self._train_means
+        has_gradient = torch.tensor([master.grad is not None for master in masters], dtype=torch.float64)
+        own = [
+            loss.double()[None].cpu(),
+            means.sums.cpu(),
+            means.weights.cpu(),
+            self.votes.cast(),
+            has_gradient,
+        ]
+        sizes = [len(part) for part in own]
+        total, sums, weights, votes, counts = sum_numbers(torch.cat(own)).split(sizes)
+        means.sums.copy_(sums)
+        means.weights.copy_(weights)
+        self.votes.count(votes)
+        gradients = []
+        for master, count in zip(masters, counts.tolist(), strict=True):
+            if count:
+                master.grad = torch.zeros_like(master) if master.grad is None else master.grad
+                gradients.append(master.grad)
+        sum_gradients(gradients)
+        return cast(Tensor, total[0].to(loss))
 
     def _drop_gathered(self) -> None:
         """Forgets the gradients and losses of a step that starts anew."""
@@ -180,6 +212,10 @@ class AdapterModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Keeps the mean loss over the tokens of the split, those of each source, and those of prompts."""
+        for means in (self._val_means, self._prompt_means):
+            numbers = sum_numbers(torch.cat([means.sums, means.weights]))
+            means.sums, means.weights = numbers.to(means.sums.device).chunk(2)
+        self.votes.hold()
         mean, *by_source = self._val_means.compute().tolist()
         if self._prompt_means.update_called:
             self.val_prompt_loss = float(self._prompt_means.compute()[0])

@@ -1,7 +1,8 @@
 """A training run, from config to adapter, comparison and report."""
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import lightning.pytorch as pl
 import torch
@@ -14,12 +15,14 @@ from loralab.callbacks.recorder import Recorder
 from loralab.config.load import task_overrides
 from loralab.config.resume_rules import AUTO
 from loralab.config.schema import TrainConfig
-from loralab.errors import ConfigError, Interrupted
+from loralab.data.cutting import MicroBatchSize
+from loralab.distributed.group import first_then_others, is_first, on_first
+from loralab.errors import ConfigError, Interrupted, ProcessLost
 from loralab.evaluation.compare import compare
 from loralab.evaluation.tables import print_comparison
 from loralab.model.lora import count_parameters, save_adapter
 from loralab.modules.stepping import RowTooLarge
-from loralab.runs.folder import RunFolder, read_json
+from loralab.runs.folder import RunFolder, read_json, resume_command
 from loralab.runs.lock import hold
 from loralab.runs.series import load_best
 from loralab.training.closing import record_adapter, record_memory
@@ -27,11 +30,11 @@ from loralab.training.dry_run import plan_run
 from loralab.training.introduction import print_data
 from loralab.training.loggers import finish_loggers, keep_adapter
 from loralab.training.memory_plan import AUTO as MEMORY_AUTO
-from loralab.training.plan import less_memory, plan_training, with_size
+from loralab.training.plan import TrainingPlan, less_memory, plan_training, with_size
 from loralab.training.record import begin_training, close_run, record_comparison, update_summary
-from loralab.training.resume import check_same_data, explain_auto, reopen
+from loralab.training.resume import check_same_data, check_same_processes, explain_auto, reopen
 from loralab.training.session import Session, assemble, stored_size
-from loralab.training.setup import prepare
+from loralab.training.setup import Setup, prepare
 
 
 def train(config: TrainConfig, callbacks: Sequence[pl.Callback] = ()) -> RunFolder:
@@ -47,28 +50,66 @@ def train(config: TrainConfig, callbacks: Sequence[pl.Callback] = ()) -> RunFold
     """
     if config.dry_run:
         return plan_run(config)
-    started, console = time.perf_counter(), Console(highlight=False)
-    resumed = reopen(config, task_overrides()) if config.resume is not None else None
+    started, console = time.perf_counter(), Console(highlight=False, quiet=not is_first())
+    resumed = on_first(lambda: reopen(config, task_overrides())) if config.resume is not None else None
     if config.resume == AUTO:
         console.print(explain_auto(resumed, config), soft_wrap=True)
-    config = resumed.config if resumed else config
-    setup = prepare(config)
-    plan = plan_training(config, setup)
+    if resumed:
+        check_same_processes(resumed)
+        config = resumed.config
+    setup = first_then_others(lambda: prepare(config))
+    plan = agreed_plan(config, setup)
     size = stored_size(resumed.run) if resumed and config.trainer.batch_size == MEMORY_AUTO else None
     if size is not None:
         plan = with_size(plan, size)
     plan.memory.check(plan.request)
     if resumed:
-        run = resumed.run
-        check_same_data(run, setup.data.files)
-    else:
-        run = begin_training(plan.config, setup)
+        check_same_data(resumed.run, setup.data.files)
+    run = resumed.run if resumed else on_first(lambda: begin_training(plan.config, setup))
     console.print(f"run folder: {run.path}", soft_wrap=True)
     for line in plan.notes:
         console.print(line, soft_wrap=True)
-    with hold(run):
-        run_stages(run, console, started, lambda: assemble(run, plan, setup, console, resumed, callbacks))
+
+    def build() -> Session:
+        return assemble(run, plan, setup, console, resumed, callbacks)
+
+    if is_first():
+        with hold(run):
+            run_stages(run, console, started, build)
+    else:
+        follow(run, build)
     return run
+
+
+def agreed_plan(config: TrainConfig, setup: Setup) -> TrainingPlan:
+    """Plans a run; what memory decides is the same in all processes, as the first one finds it."""
+    plans: list[TrainingPlan] = []
+
+    def choose() -> tuple[TrainConfig, MicroBatchSize]:
+        plans.append(plan_training(config, setup))
+        return plans[0].config, plans[0].size
+
+    chosen, size = on_first(choose)
+    return plans[0] if plans else with_size(plan_training(chosen, setup), size)
+
+
+def follow(run: RunFolder, build: Callable[[], Session]) -> None:
+    """Trains with the first process; the comparison and everything that is written are left to it.
+
+    Raises:
+        ProcessLost: Another process ended before the last step.
+    """
+    with interruptible(run), told_how_to_go_on(run):
+        fit(build())
+
+
+@contextlib.contextmanager
+def told_how_to_go_on(run: RunFolder) -> Iterator[None]:
+    """Adds to the error of a lost process what to type once it is mended."""
+    try:
+        yield
+    except ProcessLost as error:
+        raise ProcessLost(f"{error}. Continue with: {resume_command(run)}") from error
 
 
 def run_stages(run: RunFolder, console: Console, started: float, build: Callable[[], Session]) -> None:
@@ -84,7 +125,7 @@ def run_stages(run: RunFolder, console: Console, started: float, build: Callable
     update_summary(run, {"status": "running"})
     status = "failed"
     try:
-        with interruptible(run):
+        with interruptible(run), told_how_to_go_on(run):
             session = build()
             introduce(session)
             fit(session)
@@ -123,7 +164,7 @@ def fit(session: Session) -> None:
         ConfigError: Memory does not hold a single row; the message names settings that take less.
     """
     module, trainer = session.module, session.trainer
-    if metrics.BASE_VAL_PERPLEXITY not in read_json(session.run.summary_path):
+    if on_first(lambda: metrics.BASE_VAL_PERPLEXITY not in read_json(session.run.summary_path)):
         measure_base(session)
     try:
         if session.checkpoints.validation_due(module):
@@ -135,7 +176,8 @@ def fit(session: Session) -> None:
     finally:
         # Lightning moves the module to the CPU when it is done; the comparison wants it where it was.
         module.to(session.setup.device)
-        _summarize(session)
+        if is_first():
+            _summarize(session)
 
 
 @torch.no_grad()  # what is counted in inference mode could not be counted on in training
@@ -150,7 +192,8 @@ def measure_base(session: Session) -> None:
         for watch in session.watch:
             watch.record(trainer, 0)
     Recorder.write(trainer, 0, module.validation_figures())
-    update_summary(session.run, {metrics.BASE_VAL_PERPLEXITY: metrics.perplexity(module.val_loss)})
+    if is_first():
+        update_summary(session.run, {metrics.BASE_VAL_PERPLEXITY: metrics.perplexity(module.val_loss)})
     session.console.print(f"base val loss {module.val_loss:.4f}")
 
 

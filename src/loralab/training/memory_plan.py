@@ -17,6 +17,7 @@ from loralab.data.layout import Layout
 from loralab.data.packing import document_bounds
 from loralab.data.prepare import PreparedData
 from loralab.data.store import supervised_of
+from loralab.distributed.group import place
 from loralab.errors import ConfigError
 from loralab.model.attention_choice import choose_attention
 from loralab.model.load import load_config, skeleton
@@ -113,7 +114,7 @@ class MemoryPlan:
             return round(self.config.trainer.memory_gib * GIB)
         if self.device.type == "cuda":
             return int(torch.cuda.mem_get_info(self.device)[0])
-        return available_memory() + self.process_bytes
+        return available_memory() // place().local_world_size + self.process_bytes
 
     def request(
         self, size: MicroBatchSize, layout: Layout, config: TrainConfig | None = None
@@ -171,13 +172,14 @@ class MemoryPlan:
 def rows_per_step(config: TrainConfig, layout: Layout) -> int:
     """Rows of one optimizer step: examples, packed rows, or groups of examples."""
     trainer = config.trainer
+    processes = trainer.num_nodes * (1 if trainer.devices == AUTO else int(trainer.devices))
     if layout.is_grouped:
-        return trainer.accumulation
+        return trainer.accumulation * processes
     if trainer.step_examples is not None:
         return trainer.step_examples
     if trainer.batch_size == AUTO:
-        return AUTO_STEP_EXAMPLES
-    return int(trainer.batch_size) * trainer.accumulation
+        return max(AUTO_STEP_EXAMPLES, processes)
+    return int(trainer.batch_size) * trainer.accumulation * processes
 
 
 def largest_batch(layout: Layout, supervised: NDArray[np.int64], size: MicroBatchSize) -> LargestBatch:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 
-from loralab.config.load import EXIT_USER
 from loralab.config.schema import TrainConfig
-from loralab.errors import Interrupted, LoralabError, ModelError
+from loralab.errors import EXIT_USER, Interrupted, LoralabError, ModelError
 from loralab.modules.base import AdapterModule
 from loralab.runs.compare import Verdict, compare_runs
 from loralab.runs.folder import RunFolder

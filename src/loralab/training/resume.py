@@ -1,5 +1,6 @@
 """Continuing a stopped run: which one, with which config, on which data."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from loralab.config.resume_rules import AUTO, allowed_keys
 from loralab.config.schema import TrainConfig
 from loralab.config.validate import validate_train
 from loralab.data.report import DataFile
+from loralab.distributed.place import place_of
 from loralab.errors import ConfigError, DataError, LoralabError
 from loralab.runs.folder import RunFolder, find_run, read_json, write_json, write_text
 from loralab.runs.lock import is_held
@@ -102,6 +104,23 @@ def check_same_data(run: RunFolder, files: Sequence[DataFile]) -> None:
         if before.get(path) != now.get(path):
             what = "changed" if path in before and path in now else "is new" if path in now else "is gone"
             raise DataError(f"{path} {what} since {run.run_id} began. Restore it, or start a new run.")
+
+
+def check_same_processes(resumed: Resumed) -> None:
+    """Refuses to continue in another number of processes than the run's config says.
+
+    Raises:
+        ConfigError: There are more or fewer.
+    """
+    trainer, started = resumed.config.trainer, place_of(os.environ)
+    expected = (trainer.devices, trainer.num_nodes)
+    if expected != (started.local_world_size, started.num_nodes):
+        raise ConfigError(
+            f"{resumed.run.run_id} trains in {trainer.devices} processes on each of {trainer.num_nodes} "
+            f"machines, but {started.local_world_size} on {started.num_nodes} were started. Start as many, or "
+            "allow the change: trainer.devices=N trainer.num_nodes=M "
+            "'resume_changes=[trainer.devices,trainer.num_nodes]'."
+        )
 
 
 def is_complete(run: RunFolder) -> bool:

@@ -3,11 +3,14 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from peft import PeftModel
 from rich.console import Console
+from transformers import PreTrainedModel
 
 from loralab import metrics
 from loralab.callbacks.checkpoints import Checkpoints
@@ -21,6 +24,8 @@ from loralab.callbacks.stability import Stability
 from loralab.callbacks.watch import Watch
 from loralab.data.cutting import MicroBatchSize
 from loralab.data.datamodule import DataModule
+from loralab.distributed.group import gathered, is_first, on_first, place, rank, world_size
+from loralab.distributed.strategy import Replicas
 from loralab.evaluation.compare import watched_answers
 from loralab.model.adapters.origin import base_facts, check_same_base
 from loralab.model.attention import enable_document_attention
@@ -30,6 +35,7 @@ from loralab.model.lora import attach_adapter
 from loralab.model.quant_report import storage_table
 from loralab.modules.base import AdapterModule
 from loralab.modules.registry import MODULES
+from loralab.runs.checkpoint import Checkpoint
 from loralab.runs.folder import RunFolder, read_json, write_json
 from loralab.runs.generators import seed_generators
 from loralab.runs.memory import MemoryMeter
@@ -95,6 +101,8 @@ def assemble(
     meter.mark("baseline")
     module = build_module(run, plan, setup, meter)
     plan = settled(run, plan, module, meter, console)
+    # All begin with the same adapter; from here on each draws dropout of its own.
+    seed_generators(config.seed + rank())
     datamodule = DataModule(data, plan.steps, plan.layout, plan.size, setup.tokenizer.pad_token_id)
     recorder = Recorder(config.callbacks.log_every, meter)
     checkpoints = Checkpoints(run, config.callbacks, recorder, console)
@@ -105,14 +113,14 @@ def assemble(
     # Advice on worker processes; a step's batch is built in well under a millisecond.
     warnings.filterwarnings("ignore", category=PossibleUserWarning)
     trainer = pl.Trainer(
-        accelerator=setup.device.type,
-        devices=1,
+        **placement(setup.device),
         max_epochs=plan.steps.num_validations(module.finished_steps),
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
         # What a validation counts in inference mode could not be counted on in training.
         inference_mode=False,
-        logger=build_loggers(config, run),
+        logger=build_loggers(config, run) if is_first() else False,
+        use_distributed_sampler=False,
         callbacks=[
             *callbacks, restore, recorder, MemoryMonitor(meter), *progress,
             Stability(module, recorder, checkpoints, console), early_stopping, *watch, checkpoints,
@@ -129,6 +137,17 @@ def assemble(
     )  # fmt: skip
 
 
+def placement(device: torch.device) -> dict[str, Any]:
+    """Says to Lightning where this process runs, and beside which others."""
+    if world_size() == 1:
+        return {"accelerator": device.type, "devices": 1}
+    here = place()
+    return {
+        "accelerator": device.type, "devices": here.local_world_size, "num_nodes": here.num_nodes,
+        "strategy": Replicas(here, device),
+    }  # fmt: skip
+
+
 def build_watch(run: RunFolder, plan: TrainingPlan, setup: Setup, module: AdapterModule) -> list[Watch]:
     """Builds what answers the first prompts of the validation split, where there are any."""
     config = plan.config.eval
@@ -139,7 +158,7 @@ def build_watch(run: RunFolder, plan: TrainingPlan, setup: Setup, module: Adapte
         """Answers with the weights as they are."""
         return watched_answers(module.model, setup.tokenizer, chats, config.watch_tokens)
 
-    return [Watch(run.watch_path, answers)] if chats else []
+    return [Watch(run.watch_path, answers)] if chats and is_first() else []
 
 
 def build_module(run: RunFolder, plan: TrainingPlan, setup: Setup, meter: MemoryMeter) -> AdapterModule:
@@ -149,6 +168,11 @@ def build_module(run: RunFolder, plan: TrainingPlan, setup: Setup, meter: Memory
     module = MODULES[config.objective.name](
         model, plan.steps, config, setup.dtype, data.source_names, max(1, len(data.shares))
     )
+    if world_size() > 1:
+        # Other GPUs may round otherwise where an adapter begins with values computed from the base.
+        weights, state = on_first(lambda: (module.masters.state_dict(), module.method_state()))
+        module.masters.load_state_dict(weights)
+        module.load_method_state(state)
     meter.mark("adapted")
     return module
 
@@ -181,26 +205,33 @@ def take_up(
     def say(line: str) -> None:
         console.print(line, soft_wrap=True)
 
-    clear_leftovers(run.checkpoints_dir)
-    checkpoint = load_newest(run.checkpoints_dir, say)
+    if is_first():
+        clear_leftovers(run.checkpoints_dir)
+    checkpoint = on_first(lambda: load_newest(run.checkpoints_dir, say))
     changes = resumed.changes if resumed else ()
     options = [
         key for group, _, key in (change.key.rpartition(".") for change in changes) if group == "optim"
     ]
     restore = Restore(checkpoint, module, checkpoints, options)
+    if is_first():
+        if (lost := cut_back(run, checkpoint)) is not None:
+            say(lost)
+        if resumed is not None:
+            record_changes(resumed, module.finished_steps)
+    return restore
+
+
+def cut_back(run: RunFolder, checkpoint: Checkpoint | None) -> str | None:
+    """Cuts what a run wrote back to where it goes on; returns what is lost of it in words, if anything is."""
     if checkpoint is not None:
         # Answers of a validation that was not finished are asked for again.
         keep_until(run.watch_path, checkpoint.progress["val_step"])
-        lost = cut_metrics(run.metrics_path, checkpoint.progress["metrics_bytes"], module.finished_steps)
-        if lost is not None:
-            say(lost)
-    else:
-        measured = metrics.BASE_VAL_PERPLEXITY in read_json(run.summary_path)
-        for path in (run.metrics_path, run.watch_path):
-            keep_until(path, 0 if measured else -1)
-    if resumed is not None:
-        record_changes(resumed, module.finished_steps)
-    return restore
+        step, size = checkpoint.progress["step"], checkpoint.progress["metrics_bytes"]
+        return cut_metrics(run.metrics_path, size, step)
+    measured = metrics.BASE_VAL_PERPLEXITY in read_json(run.summary_path)
+    for path in (run.metrics_path, run.watch_path):
+        keep_until(path, 0 if measured else -1)
+    return None
 
 
 def load_adapted(run: RunFolder, plan: TrainingPlan, setup: Setup, meter: MemoryMeter) -> PeftModel:
@@ -208,16 +239,22 @@ def load_adapted(run: RunFolder, plan: TrainingPlan, setup: Setup, meter: Memory
     config = plan.config
     base = load_base(config.model, config.quant, setup.device, setup.dtype)
     meter.mark("loaded")
+    if is_first():
+        describe_base(run, base)
+    recompute_layers(base, config.trainer.gradient_checkpointing)
+    if plan.layout.is_packed:
+        enable_document_attention(base)
+    return attach_adapter(base, config.lora, config.seed, adapter_context(config, setup, plan.steps))
+
+
+def describe_base(run: RunFolder, base: PreTrainedModel) -> None:
+    """Writes down how the base is stored; of a resumed run, checks that it still is."""
     manifest = read_json(run.manifest_path)
     if BASE in manifest:
         check_same_base(manifest[BASE], base)
     else:
         write_json(run.manifest_path, {**manifest, BASE: base_facts(base)})
         write_json(run.path / "quantization.json", {"layers": storage_table(base)})
-    recompute_layers(base, config.trainer.gradient_checkpointing)
-    if plan.layout.is_packed:
-        enable_document_attention(base)
-    return attach_adapter(base, config.lora, config.seed, adapter_context(config, setup, plan.steps))
 
 
 def settle_size(
@@ -226,10 +263,12 @@ def settle_size(
     """Returns how steps are cut: as configured, as a resumed run found it, or as a real step shows to fit."""
     if plan.config.trainer.batch_size != AUTO:
         return plan.size
-    if (stored := stored_size(run)) is not None:
+    if (stored := on_first(lambda: stored_size(run))) is not None:
         return stored
     size = try_size(plan.size, module, plan.memory, plan.layout, meter)
-    write_json(run.manifest_path, {**read_json(run.manifest_path), MICRO_BATCH_TOKENS: size.tokens})
+    size = min(gathered(size), key=lambda each: each.tokens or 0)
+    if is_first():
+        write_json(run.manifest_path, {**read_json(run.manifest_path), MICRO_BATCH_TOKENS: size.tokens})
     return size
 
 

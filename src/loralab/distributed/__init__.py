@@ -1,0 +1,1 @@
+"""Several processes that train one run: how they start, find each other, and what they exchange."""

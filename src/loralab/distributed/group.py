@@ -1,0 +1,204 @@
+"""What the processes of a run exchange; a run of one process exchanges nothing."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from loralab.distributed.place import Place, place_of
+from loralab.errors import AlreadyTold, ConfigError, LoralabError, ProcessLost
+
+Value = TypeVar("Value")
+
+MEETING = timedelta(minutes=10)
+"""How long the processes wait for each other at the beginning."""
+PATIENCE = timedelta(days=1)
+"""How long one waits for what another does alone, such as reading data; a process that dies ends the wait at
+once, because its connections close."""
+
+
+class _Process:
+    """This process: PyTorch keeps its groups globally as well."""
+
+    place: Place = Place()
+    control: "dist.ProcessGroup | None" = None
+    """The group for small things, on the CPU."""
+
+
+@contextlib.contextmanager
+def joined(device_type: str) -> Iterator[Place]:
+    """Joins the other processes of the run while the context lasts; does nothing where there is one.
+
+    Args:
+        device_type: `cpu` or `cuda`: where gradients lie.
+
+    Raises:
+        ConfigError: The others do not come.
+    """
+    here = place_of(os.environ)
+    if here.world_size == 1 or dist.is_initialized():
+        yield here
+        return
+    # Lightning reads what torchrun sets, whoever has started the processes.
+    os.environ.update(here.to_environment())
+    try:
+        dist.init_process_group(
+            "gloo" if device_type == "cpu" else "cpu:gloo,cuda:nccl",
+            init_method=f"tcp://{here.address}:{here.port}",
+            rank=here.rank,
+            world_size=here.world_size,
+            timeout=MEETING,
+        )
+        _Process.place, _Process.control = here, dist.new_group(backend="gloo", timeout=PATIENCE)
+    except (RuntimeError, ValueError) as error:  # what PyTorch raises for timeouts and wrong addresses
+        raise ConfigError(
+            f"process {here.rank} of {here.world_size} does not find the others at "
+            f"{here.address}:{here.port}: {str(error).splitlines()[0]}. Start every machine with the same "
+            "address and port, within 10 minutes."
+        ) from error
+    try:
+        yield here
+    finally:
+        _Process.place, _Process.control = Place(), None
+        # Where another process died, the group can neither finish nor say goodbye.
+        with contextlib.suppress(RuntimeError):
+            dist.destroy_process_group()
+
+
+def world_size() -> int:
+    """Returns the number of processes of the run."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Returns the number of this process, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def place() -> Place:
+    """Returns the place of this process among all."""
+    return _Process.place
+
+
+def is_first() -> bool:
+    """Says whether this is the process that writes files and speaks."""
+    return rank() == 0
+
+
+def sum_gradients(gradients: list[Tensor]) -> None:
+    """Adds up gradients over all processes in place, in one exchange.
+
+    Args:
+        gradients: Float32 tensors of any shapes, the same in every process.
+
+    Raises:
+        ProcessLost: Another process ended.
+    """
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    with _lost():
+        dist.all_reduce(flat)
+    parts = flat.split([gradient.numel() for gradient in gradients])
+    shaped = [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
+    torch._foreach_copy_(gradients, shaped)
+
+
+def sum_numbers(numbers: Tensor) -> Tensor:
+    """Returns numbers added up over all processes, on the CPU.
+
+    They travel on the connections that notice at once when a process dies, also where gradients do not.
+
+    Args:
+        numbers: [num], float64.
+
+    Raises:
+        ProcessLost: Another process ended.
+    """
+    summed = numbers.to("cpu", torch.float64, copy=True)
+    if world_size() > 1:
+        with _lost():
+            dist.all_reduce(summed, group=_Process.control)
+    return summed
+
+
+def gathered(value: Value) -> list[Value]:
+    """Returns the value of each process, in all of them.
+
+    Raises:
+        ProcessLost: Another process ended.
+    """
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    with _lost():
+        dist.all_gather_object(values, value, group=_Process.control)
+    return values
+
+
+def on_first(action: Callable[[], Value]) -> Value:
+    """Runs an action in the first process and returns its result in all of them.
+
+    Raises:
+        AlreadyTold: In the others, where it failed: the first one says why.
+        ProcessLost: The first process ended.
+    """
+    if world_size() == 1:
+        return action()
+    told: list[Any] = [None, False]
+    error: BaseException | None = None
+    if is_first():
+        try:
+            told = [action(), False]
+        except BaseException as raised:
+            error, told = raised, [None, True]
+    try:
+        with _lost():
+            dist.broadcast_object_list(told, src=0, group=_Process.control)
+    finally:
+        if error is not None:
+            raise error
+    if told[1]:
+        raise AlreadyTold("the first process says why")
+    result: Value = told[0]
+    return result
+
+
+def first_then_others(action: Callable[[], Value]) -> Value:
+    """Runs an action that leaves files behind in the first process, then in the first of each other machine,
+    then in the rest, which find the files; returns the result of each.
+
+    Raises:
+        AlreadyTold: In the others, where it failed in the first.
+        ProcessLost: Another process ended.
+    """
+    made: list[Value] = []
+    on_first(lambda: made.append(action()))
+    if not made and place().local_rank == 0:
+        made.append(action())
+    wait_for_all()
+    return made[0] if made else action()
+
+
+def wait_for_all() -> None:
+    """Waits until every process is here.
+
+    Raises:
+        ProcessLost: Another process ended.
+    """
+    if world_size() > 1:
+        with _lost():
+            dist.barrier(group=_Process.control)
+
+
+@contextlib.contextmanager
+def _lost() -> Iterator[None]:
+    try:
+        yield
+    except LoralabError:
+        raise
+    except RuntimeError as error:
+        raise ProcessLost(f"another process of the run ended ({str(error).splitlines()[0][:160]})") from error

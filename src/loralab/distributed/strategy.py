@@ -1,0 +1,36 @@
+"""How Lightning runs a module in several processes that exchange what they must by themselves."""
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch.strategies import DDPStrategy, Strategy
+
+from loralab.distributed.group import wait_for_all
+from loralab.distributed.place import Place
+
+
+class Replicas(DDPStrategy):
+    """DDP without its wrapper: a step adds up the gradients of the adapter's float32 masters once.
+
+    DistributedDataParallel exchanges the gradients of the parameters that the model computes with, which are
+    narrower, in every backward pass.
+    """
+
+    def __init__(self, place: Place, device: torch.device) -> None:
+        """Takes the place of this process; the group exists already."""
+        devices = [torch.device("cuda", at) if device.type == "cuda" else device
+                   for at in range(place.local_world_size)]  # fmt: skip
+        super().__init__(parallel_devices=devices, cluster_environment=TorchElasticEnvironment())
+
+    def setup(self, trainer: pl.Trainer) -> None:
+        """Prepares module and optimizer as for a single process."""
+        Strategy.setup(self, trainer)
+
+    def _setup_model(self, model: Any) -> Any:
+        return model
+
+    def barrier(self, *args: Any, **kwargs: Any) -> None:
+        """Waits for the others; one that ended is reported as such."""
+        wait_for_all()

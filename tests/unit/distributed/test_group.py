@@ -1,0 +1,72 @@
+"""What processes exchange, in two real ones."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from loralab.distributed import group
+from loralab.distributed.launch import launch
+from loralab.distributed.votes import Votes
+
+TWO = """
+import json, sys
+import torch
+from loralab.distributed import group
+from loralab.distributed.votes import Votes
+from loralab.errors import AlreadyTold, ConfigError
+with group.joined("cpu"):
+    me, found = group.rank(), {}
+    gradients = [torch.full((2, 3), me + 1.0), torch.tensor([10.0 * me])]
+    group.sum_gradients(gradients)
+    found["gradients"] = [each.tolist() for each in gradients]
+    found["numbers"] = group.sum_numbers(torch.tensor([me, 1 / 3], dtype=torch.float64)).tolist()
+    found["gathered"] = group.gathered(f"of {me}")
+    found["first"] = group.on_first(lambda: f"made by {me}")
+    order = []
+    found["both"] = group.first_then_others(lambda: order.append(me) or me)
+    votes = Votes()
+    votes.asked = {"stop": lambda: me == 1, "save": lambda: False}
+    votes.hold()
+    found["votes"] = [votes.passed("stop"), votes.passed("save")]
+    def fail():
+        raise ConfigError("wrong")
+    try:
+        group.on_first(fail)
+    except (AlreadyTold, ConfigError) as error:
+        found["error"] = type(error).__name__
+    open(f"{sys.argv[1]}/{me}.json", "w").write(json.dumps(found))
+"""
+
+
+def test_two_processes_add_up_gather_and_follow_the_first(tmp_path: Path) -> None:
+    assert launch([sys.executable, "-c", TWO, str(tmp_path)], 2, {}) == 0
+    first, second = (json.loads((tmp_path / f"{number}.json").read_text()) for number in (0, 1))
+    for found in (first, second):
+        assert found["gradients"] == [[[3.0] * 3] * 2, [10.0]]
+        assert found["numbers"] == [1.0, 2 / 3]
+        assert found["gathered"] == ["of 0", "of 1"]
+        assert found["first"] == "made by 0"
+        assert found["votes"] == [True, False]
+    assert (first["both"], second["both"]) == (0, 1)
+    assert (first["error"], second["error"]) == ("ConfigError", "AlreadyTold")
+
+
+def test_a_single_process_exchanges_nothing() -> None:
+    numbers = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    assert group.sum_numbers(numbers).tolist() == [1.0, 2.0]
+    assert group.gathered("x") == ["x"]
+    assert group.on_first(lambda: 3) == group.first_then_others(lambda: 3) == 3
+    assert (group.rank(), group.world_size(), group.is_first()) == (0, 1, True)
+    with group.joined("cpu") as place:
+        assert place.world_size == 1
+
+
+def test_a_single_process_answers_when_it_is_asked() -> None:
+    votes, wanted = Votes(), [False]
+    votes.asked["stop"] = lambda: wanted[0]
+    votes.hold()
+    assert not votes.passed("stop")
+    wanted[0] = True
+    assert votes.passed("stop")

@@ -1,0 +1,48 @@
+"""The place of a process, as torchrun and SLURM tell it."""
+
+import pytest
+
+from loralab.distributed.place import Place, place_of
+from loralab.errors import ConfigError
+
+TORCHRUN = {
+    "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4",
+    "MASTER_ADDR": "node1", "MASTER_PORT": "29500",
+}  # fmt: skip
+SLURM = {
+    "SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1", "SLURM_NNODES": "2",
+    "SLURM_NODELIST": "gpu[07-08]", "SLURM_JOB_ID": "41234",
+}  # fmt: skip
+
+
+def test_a_process_that_is_told_nothing_is_alone() -> None:
+    assert place_of({}) == Place(rank=0, world_size=1, local_rank=0, local_world_size=1)
+
+
+def test_a_single_task_of_slurm_is_alone() -> None:
+    assert place_of({**SLURM, "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}).world_size == 1
+
+
+def test_torchrun_says_where_a_process_is() -> None:
+    place = place_of(TORCHRUN)
+    assert place == Place(5, 8, 1, 4, "node1", 29500)
+    assert place.num_nodes == 2
+    assert place.to_environment() == TORCHRUN
+
+
+def test_slurm_says_where_a_process_is() -> None:
+    # The port is 15000 and the last four digits of the job's number.
+    assert place_of(SLURM) == Place(5, 8, 1, 4, "gpu07", 16234)
+
+
+def test_half_an_environment_is_refused() -> None:
+    with pytest.raises(ConfigError, match="RANK and WORLD_SIZE are set in the environment but LOCAL_RANK"):
+        place_of({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"})
+
+
+@pytest.mark.parametrize(
+    "environment", [{**TORCHRUN, "LOCAL_WORLD_SIZE": "3"}, {**SLURM, "SLURM_NNODES": "3"}]
+)
+def test_machines_with_different_numbers_of_processes_are_refused(environment: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="as many on each"):
+        place_of(environment)
