@@ -117,8 +117,8 @@ def check_same_processes(resumed: Resumed) -> None:
     if expected != (started.local_world_size, started.num_nodes):
         raise ConfigError(
             f"{resumed.run.run_id} trains in {trainer.devices} processes on each of {trainer.num_nodes} "
-            f"machines, but {started.local_world_size} on {started.num_nodes} were started. Start as many, or "
-            "allow the change: trainer.devices=N trainer.num_nodes=M "
+            f"machines, but {started.local_world_size} on {started.num_nodes} were started. Start as many, "
+            "or allow the change: trainer.devices=N trainer.num_nodes=M "
             "'resume_changes=[trainer.devices,trainer.num_nodes]'."
         )
 
