@@ -25,7 +25,7 @@ train: $(READY)
 	$(VENV)/bin/python train.py
 
 test: $(READY)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
 check: $(READY)
 	$(VENV)/bin/ruff format --check .

@@ -1,7 +1,12 @@
 """Tiny random models and a tokenizer trained on a few sentences: no download, milliseconds per step."""
 
 import json
+import os
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before PyTorch is imported: tests that run beside each other take a core each.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch

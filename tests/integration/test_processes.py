@@ -73,7 +73,7 @@ def assert_same(run: Path, expected: Path) -> None:
 def test_two_processes_and_two_machines_train_as_one_process_does(
     compose_tiny: Callable[..., TrainConfig], words: list[str], repository: Path, tmp_path: Path
 ) -> None:
-    # Eleven steps: the last one of an epoch has fewer rows than there are processes to deal them to.
+    # The last step of the epoch has fewer rows than the others.
     one = train(compose_tiny(
         tmp_path, "eval=none", "quant=none", "callbacks.log_every=1", "trainer.batch_size=8", "run.name=one",
     ))  # fmt: skip
@@ -91,7 +91,11 @@ def test_two_processes_and_two_machines_train_as_one_process_does(
         machines.append(start(repository, *words, *options, launcher=torchrun))
     for machine in machines:
         finish(machine)
-    for name in ("two", "machines"):
+    answers = ("eval.enabled=true", "eval.max_examples=2", "eval.max_new_tokens=4")
+    options = (*words, *length, *answers, "run.name=sharded", "trainer=fsdp", "trainer.devices=2")
+    finish(start(repository, *options))
+    assert len((tmp_path / "train" / "sharded" / "predictions.jsonl").read_text().splitlines()) == 2
+    for name in ("two", "machines", "sharded"):
         assert_same(tmp_path / "train" / name, one.path)
         run = RunFolder(tmp_path / "train" / name)
         assert verify_run(run) == []

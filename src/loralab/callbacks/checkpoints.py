@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from loralab.callbacks.recorder import Recorder
-from loralab.config.schema import CallbacksConfig
+from loralab.config.callbacks import CallbacksConfig
 from loralab.distributed.group import gathered, is_first, on_first, world_size
 from loralab.errors import ConfigError, Interrupted
 from loralab.modules.base import AdapterModule

@@ -5,7 +5,7 @@ from typing import Any
 import lightning.pytorch as pl
 from rich.console import Console
 
-from loralab.config.schema import EarlyStoppingConfig
+from loralab.config.callbacks import EarlyStoppingConfig
 from loralab.modules.base import AdapterModule
 
 

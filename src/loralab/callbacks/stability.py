@@ -9,7 +9,7 @@ from rich.console import Console
 from loralab import metrics
 from loralab.callbacks.checkpoints import Checkpoints
 from loralab.callbacks.recorder import Recorder
-from loralab.config.schema import CallbacksConfig
+from loralab.config.callbacks import CallbacksConfig
 from loralab.data.collate import StepBatch
 from loralab.errors import ConfigError
 from loralab.modules.base import AdapterModule

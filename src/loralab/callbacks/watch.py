@@ -15,8 +15,8 @@ Answers = Callable[[], list[dict[str, str]]]
 class Watch(pl.Callback):
     """Appends the answers to a file."""
 
-    def __init__(self, path: Path, answers: Answers) -> None:
-        """Appends to `path`."""
+    def __init__(self, path: Path | None, answers: Answers) -> None:
+        """Appends to `path`; None only answers, beside a process that needs this one for it."""
         self.path = path
         self.answers = answers
 
@@ -27,6 +27,8 @@ class Watch(pl.Callback):
     def record(self, trainer: pl.Trainer, step: int) -> None:
         """Answers the prompts and keeps the answers, here and in loggers that show tables."""
         rows = self.answers()
+        if self.path is None:
+            return
         with self.path.open("a", encoding="utf-8", errors="replace") as file:
             file.writelines(json.dumps({"step": step, **row}, ensure_ascii=False) + "\n" for row in rows)
         for logger in trainer.loggers:

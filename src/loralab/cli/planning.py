@@ -180,6 +180,7 @@ def make_request(config: TrainConfig, quant: QuantConfig, dtype: torch.dtype) ->
         optimizer=kind_of_state(config.optim),
         documents=(width,) * rows if config.data.packing else None,
         accumulation=-(-step // rows),
+        shards=trainer.num_shards,
     )
 
 

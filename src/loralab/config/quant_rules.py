@@ -26,6 +26,11 @@ def quant_faults(config: TrainConfig) -> Iterator[str]:
                 f"quant.{key}={shown} has no effect with quant={quant.name}; it belongs to "
                 f"{', '.join(schemes)}. Leave it out."
             )
+    if quant.name == "int8" and config.trainer.strategy == "fsdp":
+        yield (
+            "trainer.strategy=fsdp cannot split int8 weights, whose constants lie beside them. Use "
+            "quant=nf4, quant=none or trainer.strategy=ddp."
+        )
     if (
         quant.name == "int8"
         and quant.int8_threshold != default.int8_threshold

@@ -14,7 +14,6 @@ from itertools import accumulate
 from typing import Any
 
 import torch
-from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
 from peft import PeftModel
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -52,10 +51,11 @@ from loralab.model.memory_request import (
     MemoryEstimate,
     MemoryRequest,
 )
-from loralab.model.shadow import HIDDEN, fill_with_fakes, gpu_kernels, quantize_shadow, stored_bytes
+from loralab.model.memory_static import static_parts
+from loralab.model.shadow import HIDDEN, fill_with_fakes, gpu_kernels, quantize_shadow
 from loralab.model.tracing import StorageLog, peaks
 from loralab.optim.master import MasterWeights
-from loralab.optim.state_size import FLOAT32_BYTES, OPTIMIZER_BYTES, state_bytes
+from loralab.optim.state_size import FLOAT32_BYTES, OPTIMIZER_BYTES
 
 GAP_SHARE = 0.4
 """What the C library's allocator holds on a CPU beside the tensors that a step makes, as a share of them;
@@ -146,30 +146,6 @@ def build_shadow(model: PreTrainedModel, request: MemoryRequest) -> PeftModel:
     )
     with torch.device("meta"):
         return attach_adapter(shadow, lora, 0, context).train()
-
-
-def static_parts(model: PeftModel, request: MemoryRequest) -> dict[str, int]:
-    """Counts what is there all the time: weights, adapters with their masters, and the optimizer's state.
-
-    Args:
-        model: The adapted model on the meta device.
-        request: Dtype and optimizer.
-    """
-    layers = [module for module in model.modules() if isinstance(module, Linear4bit | Linear8bitLt)]
-    packed = {id(layer.weight) for layer in layers}
-    frozen = [
-        parameter for parameter in model.parameters()
-        if not parameter.requires_grad and id(parameter) not in packed
-    ]  # fmt: skip
-    trained = trainable(model)
-    master_and_copy = FLOAT32_BYTES + request.dtype.itemsize
-    buffers = sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
-    return {
-        QUANTIZED: sum(stored_bytes(layer) for layer in layers),
-        UNQUANTIZED: sum(parameter.numel() for parameter in frozen) * request.dtype.itemsize + buffers,
-        ADAPTERS: sum(parameter.numel() for parameter in trained.values()) * master_and_copy,
-        OPTIMIZER: sum(state_bytes(request.optimizer, name, each.shape) for name, each in trained.items()),
-    }
 
 
 def trace_step(model: PeftModel, request: MemoryRequest, device_type: str) -> dict[str, Counter[str]]:

@@ -16,9 +16,10 @@ from loralab.config.method_rules import VIRTUAL_TOKENS
 from loralab.errors import ConfigError
 from loralab.losses.sft import CHUNK_POSITIONS
 from loralab.model.lora import check_adapter, trainable
-from loralab.model.memory import build_shadow, estimate_memory, static_parts, trace_step
+from loralab.model.memory import build_shadow, estimate_memory, trace_step
 from loralab.model.memory_advice import resized
 from loralab.model.memory_request import GRADIENTS, PARTS, MemoryEstimate, MemoryRequest
+from loralab.model.memory_static import static_parts
 from loralab.optim.state_size import FLOAT32_BYTES
 
 RANKS = (8, 16, 32, 64, 128)

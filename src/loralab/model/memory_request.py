@@ -36,6 +36,8 @@ class MemoryRequest:
     """Lengths of the documents of packed rows laid end to end, which they fill; None for padded rows."""
     accumulation: int = 1
     """Micro-batches of a step; from the second on, all gradients are there from the start."""
+    shards: int = 1
+    """Processes that the decoder layers are split among (`sharding.shard_base`)."""
 
 
 @dataclass(frozen=True)

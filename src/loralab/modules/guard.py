@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from loralab.config.schema import StabilityConfig
+from loralab.config.callbacks import StabilityConfig
 
 SKIPPED, RATE_LOWERED, ROLLED_BACK, OUT_OF_MEMORY = "skipped", "rate lowered", "rolled back", "out of memory"
 SIGMAS_PER_MAD = 1.4826

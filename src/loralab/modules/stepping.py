@@ -15,12 +15,13 @@ CPU_MESSAGE = "can't allocate memory"
 
 
 class RowTooLarge(ModelError):
-    """Memory ran out on a single row, which cannot be split."""
+    """Memory ran out on a single row, or on several that cannot be split."""
 
-    def __init__(self, width: int, reason: str) -> None:
-        """Takes the tokens of the row and what PyTorch said."""
-        super().__init__(f"memory ran out on a single row of {width:,} tokens: {reason}")
-        self.width = width
+    def __init__(self, rows: int, width: int, reason: str) -> None:
+        """Takes the rows, the tokens of each, and what PyTorch said."""
+        what = "a single row" if rows == 1 else f"{rows} rows"
+        super().__init__(f"memory ran out on {what} of {width:,} tokens: {reason}")
+        self.rows, self.width = rows, width
 
 
 class Halved(NamedTuple):
@@ -46,6 +47,8 @@ class MicroBatchLimit:
     def __init__(self) -> None:
         """Starts without a limit."""
         self.tokens: int | None = None
+        self.is_fixed = False
+        """Whether micro-batches stay as they are, because other processes run the same ones beside them."""
         self._running: MicroBatch | None = None
 
     def run(
@@ -83,8 +86,8 @@ class MicroBatchLimit:
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            if rows == 1:
-                raise RowTooLarge(width, reason)
+            if rows == 1 or self.is_fixed:
+                raise RowTooLarge(rows, width, reason)
             self.tokens = -(-rows // 2) * width
             halved.append(Halved(rows, width, self.tokens))
 

@@ -33,7 +33,7 @@ from loralab.training.memory_plan import AUTO as MEMORY_AUTO
 from loralab.training.plan import TrainingPlan, less_memory, plan_training, with_size
 from loralab.training.record import begin_training, close_run, record_comparison, update_summary
 from loralab.training.resume import check_same_data, check_same_processes, explain_auto, reopen
-from loralab.training.session import Session, assemble, stored_size
+from loralab.training.session import Session, assemble, is_sharded, stored_size
 from loralab.training.setup import Setup, prepare
 
 
@@ -59,12 +59,11 @@ def train(config: TrainConfig, callbacks: Sequence[pl.Callback] = ()) -> RunFold
         config = resumed.config
     setup = first_then_others(lambda: prepare(config))
     plan = agreed_plan(config, setup)
-    size = stored_size(resumed.run) if resumed and config.trainer.batch_size == MEMORY_AUTO else None
-    if size is not None:
-        plan = with_size(plan, size)
+    if resumed and config.trainer.batch_size == MEMORY_AUTO:
+        plan = with_size(plan, on_first(lambda: stored_size(resumed.run)) or plan.size)
     plan.memory.check(plan.request)
     if resumed:
-        check_same_data(resumed.run, setup.data.files)
+        on_first(lambda: check_same_data(resumed.run, setup.data.files))
     run = resumed.run if resumed else on_first(lambda: begin_training(plan.config, setup))
     console.print(f"run folder: {run.path}", soft_wrap=True)
     for line in plan.notes:
@@ -94,13 +93,18 @@ def agreed_plan(config: TrainConfig, setup: Setup) -> TrainingPlan:
 
 
 def follow(run: RunFolder, build: Callable[[], Session]) -> None:
-    """Trains with the first process; the comparison and everything that is written are left to it.
+    """Trains with the first process, and runs the base with it where each holds a share; it alone writes.
 
     Raises:
         ProcessLost: Another process ended before the last step.
     """
     with interruptible(run), told_how_to_go_on(run):
-        fit(build())
+        session = build()
+        fit(session)
+        if is_sharded(session.plan.config.trainer):
+            keep_best(session)
+            if session.plan.config.eval.enabled:
+                compare_with_base(session)
 
 
 @contextlib.contextmanager
@@ -199,9 +203,15 @@ def measure_base(session: Session) -> None:
 
 def keep_best(session: Session) -> None:
     """Puts the best weights into the model and writes them as `adapter/`."""
-    best = load_best(session.run.checkpoints_dir, session.checkpoints.best["step"], session.console.print)
+    folder, step = session.run.checkpoints_dir, session.checkpoints.best["step"]
+    if is_sharded(session.plan.config.trainer):
+        best = on_first(lambda: load_best(folder, step, session.console.print))
+    else:
+        best = load_best(folder, step, session.console.print)
     session.module.masters.load_state_dict(best.weights)
     session.module.load_method_state(best.state["method"])
+    if not is_first():
+        return
     update_summary(session.run, {
         metrics.VAL_LOSS: best.progress["val_loss"],
         metrics.VAL_PERPLEXITY: metrics.perplexity(best.progress["val_loss"]),
@@ -216,6 +226,8 @@ def compare_with_base(session: Session) -> None:
     config, run = session.plan.config.eval, session.run
     model = session.module.model.eval()
     comparison = compare(model, session.setup.tokenizer, session.setup.data, config, session.console)
+    if not is_first():
+        return
     record_comparison(run, comparison, config.samples)
     print_comparison(session.console, comparison.figures, comparison.predictions[: config.samples])
     for logger in session.trainer.loggers:

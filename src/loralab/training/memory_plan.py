@@ -140,7 +140,8 @@ class MemoryPlan:
             checkpointing=config.trainer.gradient_checkpointing,
             optimizer=kind_of_state(config.optim),
             documents=batch.documents,
-            accumulation=-(-rows_per_step(config, layout) // rows_at_once),
+            accumulation=-(-rows_per_step(config, layout) // (rows_at_once * config.trainer.num_processes)),
+            shards=config.trainer.num_shards,
         )
 
     def estimate(self, request: MemoryRequest) -> MemoryEstimate:
@@ -172,14 +173,13 @@ class MemoryPlan:
 def rows_per_step(config: TrainConfig, layout: Layout) -> int:
     """Rows of one optimizer step: examples, packed rows, or groups of examples."""
     trainer = config.trainer
-    processes = trainer.num_nodes * (1 if trainer.devices == AUTO else int(trainer.devices))
     if layout.is_grouped:
-        return trainer.accumulation * processes
+        return trainer.accumulation * trainer.num_processes
     if trainer.step_examples is not None:
         return trainer.step_examples
     if trainer.batch_size == AUTO:
-        return max(AUTO_STEP_EXAMPLES, processes)
-    return int(trainer.batch_size) * trainer.accumulation * processes
+        return max(AUTO_STEP_EXAMPLES, trainer.num_processes)
+    return int(trainer.batch_size) * trainer.accumulation * trainer.num_processes
 
 
 def largest_batch(layout: Layout, supervised: NDArray[np.int64], size: MicroBatchSize) -> LargestBatch:

@@ -22,6 +22,7 @@ from loralab.callbacks.recorder import Recorder
 from loralab.callbacks.restore import Restore
 from loralab.callbacks.stability import Stability
 from loralab.callbacks.watch import Watch
+from loralab.config.schema import TrainerConfig
 from loralab.data.cutting import MicroBatchSize
 from loralab.data.datamodule import DataModule
 from loralab.distributed.group import gathered, is_first, on_first, place, rank, world_size
@@ -33,6 +34,7 @@ from loralab.model.checkpointing import recompute_layers
 from loralab.model.load import load_base
 from loralab.model.lora import attach_adapter
 from loralab.model.quant_report import storage_table
+from loralab.model.sharding import shard_base
 from loralab.modules.base import AdapterModule
 from loralab.modules.registry import MODULES
 from loralab.runs.checkpoint import Checkpoint
@@ -137,6 +139,11 @@ def assemble(
     )  # fmt: skip
 
 
+def is_sharded(trainer: TrainerConfig) -> bool:
+    """Says whether each process holds a share of the base only, so that all must run it together."""
+    return trainer.strategy == "fsdp" and world_size() > 1
+
+
 def placement(device: torch.device) -> dict[str, Any]:
     """Says to Lightning where this process runs, and beside which others."""
     if world_size() == 1:
@@ -158,7 +165,9 @@ def build_watch(run: RunFolder, plan: TrainingPlan, setup: Setup, module: Adapte
         """Answers with the weights as they are."""
         return watched_answers(module.model, setup.tokenizer, chats, config.watch_tokens)
 
-    return [Watch(run.watch_path, answers)] if chats and is_first() else []
+    if not chats or not (is_first() or is_sharded(plan.config.trainer)):
+        return []
+    return [Watch(run.watch_path if is_first() else None, answers)]
 
 
 def build_module(run: RunFolder, plan: TrainingPlan, setup: Setup, meter: MemoryMeter) -> AdapterModule:
@@ -168,6 +177,9 @@ def build_module(run: RunFolder, plan: TrainingPlan, setup: Setup, meter: Memory
     module = MODULES[config.objective.name](
         model, plan.steps, config, setup.dtype, data.source_names, max(1, len(data.shares))
     )
+    if is_sharded(config.trainer):
+        shard_base(model)
+        module.limit.is_fixed = True
     if world_size() > 1:
         # Other GPUs may round otherwise where an adapter begins with values computed from the base.
         weights, state = on_first(lambda: (module.masters.state_dict(), module.method_state()))

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from loralab.callbacks import checkpoints as module
 from loralab.callbacks.checkpoints import Checkpoints
-from loralab.config.schema import CallbacksConfig
+from loralab.config.callbacks import CallbacksConfig
 from loralab.data.plan import StepPlan
 from loralab.runs.folder import RunFolder
 from loralab.runs.series import saved_steps

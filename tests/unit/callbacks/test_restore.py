@@ -11,7 +11,7 @@ from rich.console import Console
 
 from loralab.callbacks.checkpoints import Checkpoints
 from loralab.callbacks.restore import Restore, check_same_adapter
-from loralab.config.schema import CallbacksConfig
+from loralab.config.callbacks import CallbacksConfig
 from loralab.errors import ModelError
 from loralab.runs.checkpoint import load_checkpoint
 from loralab.runs.folder import RunFolder

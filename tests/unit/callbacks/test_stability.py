@@ -3,7 +3,7 @@
 import pytest
 
 from loralab.callbacks.stability import planned_checkpoint
-from loralab.config.schema import CallbacksConfig
+from loralab.config.callbacks import CallbacksConfig
 
 
 @pytest.mark.parametrize(

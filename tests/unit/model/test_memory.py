@@ -224,3 +224,13 @@ def test_the_model_is_left_as_it_was(tiny):
 )  # fmt: skip
 def test_the_state_of_an_optimizer_is_as_by_hand(optimizer, expected):
     assert OPTIMIZER_BYTES[optimizer](torch.Size((64, 128))) == expected
+
+
+def test_each_of_two_processes_holds_half_of_the_layers_and_two_whole_ones(tiny):
+    # Weights and two norms of 64 in two bytes each.
+    layer = 2 * (LINEAR + 2 * 64)
+    whole, split = parts_of(tiny), parts_of(tiny, shards=2)
+    assert whole["unquantized weights"] - split["unquantized weights"] == LAYERS * layer // 2
+    assert split["workspace"] - whole["workspace"] == 2 * layer
+    same = set(PARTS) - {"unquantized weights", "workspace"}
+    assert {part: whole[part] for part in same} == {part: split[part] for part in same}

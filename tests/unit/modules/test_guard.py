@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loralab.config.schema import StabilityConfig
+from loralab.config.callbacks import StabilityConfig
 from loralab.modules.guard import RATE_LOWERED, SKIPPED, Guard, spike_limit
 
 ASSETS = Path(__file__).parents[2] / "assets"
