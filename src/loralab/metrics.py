@@ -77,22 +77,21 @@ def perplexity(nll: float) -> float:
         return math.inf
 
 
-def validation_figures(
-    loss: float, by_source: Mapping[str, float], prompt_loss: float = math.nan
+def loss_figures(
+    loss_name: str, perplexity_name: str, loss: float, by_source: Mapping[str, float]
 ) -> dict[str, float]:
-    """Returns what is logged of a validation: loss and perplexity, of all rows and of each source.
+    """Returns a loss with its perplexity, of all rows and of each source, by the names they are logged under.
 
     Args:
-        loss: Of the tokens that are learned.
-        by_source: The same, of each source; empty where there is one.
-        prompt_loss: Of the other tokens; not a number where it was not measured.
+        loss_name: What the loss is called.
+        perplexity_name: What its perplexity is called.
+        loss: Of all rows.
+        by_source: Of each source; empty where there is one.
     """
-    figures = {VAL_LOSS: loss, VAL_PERPLEXITY: perplexity(loss)}
-    if not math.isnan(prompt_loss):
-        figures |= {VAL_PROMPT_LOSS: prompt_loss, VAL_PROMPT_PERPLEXITY: perplexity(prompt_loss)}
+    figures = {loss_name: loss, perplexity_name: perplexity(loss)}
     for source, each in by_source.items():
-        figures[for_source(VAL_LOSS, source)] = each
-        figures[for_source(VAL_PERPLEXITY, source)] = perplexity(each)
+        figures[for_source(loss_name, source)] = each
+        figures[for_source(perplexity_name, source)] = perplexity(each)
     return figures
 
 

@@ -10,6 +10,7 @@ import hydra
 import pytest
 from hydra.errors import HydraException
 
+from loralab.config import callbacks as callbacks_schema
 from loralab.config import data as data_schema
 from loralab.config import model as model_schema
 from loralab.config import schema
@@ -62,6 +63,9 @@ HUB_NAMES = {
     "tinyllama_1b": "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
 }
 
+SCHEMAS = (callbacks_schema, data_schema, model_schema, schema)
+"""Where the fields of all groups are."""
+
 OUT_OF_RANGE = {
     "lora.r": ("0", "-4", "1025"),
     "lora.alpha": ("0", "-1", "inf", "nan"),
@@ -89,6 +93,8 @@ OUT_OF_RANGE = {
     "trainer.epochs": ("0", "-1", "inf"),
     "trainer.max_steps": ("0", "-5"),
     "trainer.batch_size": ("0", "-1", "2.5", "true", "all"),
+    "trainer.devices": ("0", "-1", "1.5", "true", "all"),
+    "trainer.num_nodes": ("0", "-1"),
     "trainer.step_examples": ("0", "-1"),
     "trainer.memory_gib": ("0", "-1", "inf", "nan"),
     "trainer.accumulation": ("0", "-1"),
@@ -158,6 +164,8 @@ AT_THE_EDGE = {
     "trainer.epochs": ("0.001",),
     "trainer.max_steps": ("1", "null"),
     "trainer.batch_size": ("1", "auto"),
+    "trainer.devices": ("1", "auto"),
+    "trainer.num_nodes": ("1",),
     "trainer.step_examples": ("1", "null"),
     "trainer.memory_gib": ("0.001", "null"),
     "trainer.accumulation": ("1",),
@@ -218,6 +226,7 @@ UNKNOWN_CHOICES = {
     "data.split.method": ("hsah", "hash"),
     "data.over_length": ("cut_respnse", "cut_response"),
     "trainer.accelerator": ("gup", "gpu"),
+    "trainer.strategy": ("ddq", "ddp"),
     "trainer.precision": ("bf17", "bf16"),
     "objective.name": ("sfft", "sft"),
     "optim.name": ("adam_w", "adamw"),
@@ -286,6 +295,10 @@ BETWEEN_GROUPS = [
     (
         ["trainer.batch_size=auto", "trainer.accumulation=2"],
         "trainer.accumulation=2 follows from trainer.batch_size=auto.",
+    ),
+    (
+        ["trainer=fsdp", "quant=int8"],
+        "trainer.strategy=fsdp cannot split int8 weights",
     ),
     (
         ["trainer.step_examples=8", "trainer.accumulation=2"],
@@ -655,7 +668,7 @@ def test_missing_yaml_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_field_is_documented_under_it() -> None:
-    trees = [ast.parse(Path(module.__file__).read_text()) for module in (data_schema, model_schema, schema)]
+    trees = [ast.parse(Path(module.__file__).read_text()) for module in SCHEMAS]
     classes = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
     explained = {cls.name for cls in classes if ast.get_docstring(cls)}
     # A field that holds a group is documented by that group.
@@ -669,7 +682,7 @@ def test_every_field_is_documented_under_it() -> None:
     ]
 
     assert {cls.name for cls in classes} >= {"TrainConfig", "LoraConfig", "EvaluateConfig"}
-    modules = vars(data_schema) | vars(model_schema) | vars(schema)
+    modules = {name: each for module in SCHEMAS for name, each in vars(module).items()}
     assert all(dataclasses.is_dataclass(modules[cls.name]) for cls in classes)
     assert bare == []
 

@@ -14,15 +14,13 @@ from loralab.config.callbacks import CallbacksConfig
 from loralab.distributed.group import gathered, is_first, on_first, world_size
 from loralab.errors import ConfigError, Interrupted
 from loralab.modules.base import AdapterModule
-from loralab.runs.checkpoint import Checkpoint, save_checkpoint
+from loralab.runs.checkpoint import OTHERS, Checkpoint, save_checkpoint
 from loralab.runs.folder import RunFolder, resume_command
 from loralab.runs.generators import random_state
 from loralab.runs.metrics_file import settled_bytes
 from loralab.runs.series import BEST, LAST, drop_after, load_newest, point, prune, step_dir
 
 SECONDS_PER_MINUTE = 60
-OTHERS = "random_of_others"
-"""Where a checkpoint keeps the random generators of all processes but the first."""
 SAVE = "save"
 """What is voted on: whether so many minutes are over."""
 

@@ -7,11 +7,11 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from loralab.callbacks.checkpoints import OTHERS, Checkpoints
+from loralab.callbacks.checkpoints import Checkpoints
 from loralab.distributed.group import rank
 from loralab.errors import ConfigError, ModelError
 from loralab.modules.base import AdapterModule
-from loralab.runs.checkpoint import Checkpoint
+from loralab.runs.checkpoint import OTHERS, Checkpoint
 from loralab.runs.generators import restore_random_state
 
 

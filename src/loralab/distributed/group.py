@@ -100,7 +100,7 @@ def sum_gradients(gradients: list[Tensor]) -> None:
         ProcessLost: Another process ended.
     """
     flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    with _lost():
+    with noticing_the_lost():
         dist.all_reduce(flat)
     parts = flat.split([gradient.numel() for gradient in gradients])
     shaped = [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
@@ -120,7 +120,7 @@ def sum_numbers(numbers: Tensor) -> Tensor:
     """
     summed = numbers.to("cpu", torch.float64, copy=True)
     if world_size() > 1:
-        with _lost():
+        with noticing_the_lost():
             dist.all_reduce(summed, group=_Process.control)
     return summed
 
@@ -134,7 +134,7 @@ def gathered(value: Value) -> list[Value]:
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
-    with _lost():
+    with noticing_the_lost():
         dist.all_gather_object(values, value, group=_Process.control)
     return values
 
@@ -156,7 +156,7 @@ def on_first(action: Callable[[], Value]) -> Value:
         except BaseException as raised:
             error, told = raised, [None, True]
     try:
-        with _lost():
+        with noticing_the_lost():
             dist.broadcast_object_list(told, src=0, group=_Process.control)
     finally:
         if error is not None:
@@ -190,12 +190,17 @@ def wait_for_all() -> None:
         ProcessLost: Another process ended.
     """
     if world_size() > 1:
-        with _lost():
+        with noticing_the_lost():
             dist.barrier(group=_Process.control)
 
 
 @contextlib.contextmanager
-def _lost() -> Iterator[None]:
+def noticing_the_lost() -> Iterator[None]:
+    """Turns the error of an exchange that broke off into `ProcessLost`.
+
+    Raises:
+        ProcessLost: Another process ended.
+    """
     try:
         yield
     except LoralabError:

@@ -7,7 +7,7 @@ import torch
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
-from loralab.distributed.group import wait_for_all
+from loralab.distributed.group import noticing_the_lost, wait_for_all
 from loralab.distributed.place import Place
 
 
@@ -30,6 +30,16 @@ class Replicas(DDPStrategy):
 
     def _setup_model(self, model: Any) -> Any:
         return model
+
+    def reduce(self, *args: Any, **kwargs: Any) -> Any:
+        """Lets Lightning count batches; a process that ended is reported as such."""
+        with noticing_the_lost():
+            return super().reduce(*args, **kwargs)
+
+    def broadcast(self, obj: Any, src: int = 0) -> Any:
+        """Hands an object to all; a process that ended is reported as such."""
+        with noticing_the_lost():
+            return super().broadcast(obj, src)
 
     def barrier(self, *args: Any, **kwargs: Any) -> None:
         """Waits for the others; one that ended is reported as such."""

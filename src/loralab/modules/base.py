@@ -17,7 +17,17 @@ from loralab.data.plan import StepPlan
 from loralab.distributed.group import sum_gradients, sum_numbers, world_size
 from loralab.distributed.votes import Votes
 from loralab.losses.parts import LossParts, SourceMeans
-from loralab.metrics import TRAIN_GRAD_NORM, TRAIN_LOSS, TRAIN_LR, for_source, validation_figures
+from loralab.metrics import (
+    TRAIN_GRAD_NORM,
+    TRAIN_LOSS,
+    TRAIN_LR,
+    VAL_LOSS,
+    VAL_PERPLEXITY,
+    VAL_PROMPT_LOSS,
+    VAL_PROMPT_PERPLEXITY,
+    for_source,
+    loss_figures,
+)
 from loralab.model.adapters.offsets import load_offsets, offsets
 from loralab.model.adapters.registry import step_hooks
 from loralab.model.lora import cast_adapter, trainable
@@ -29,6 +39,7 @@ from loralab.optim.master import MasterWeights
 from loralab.optim.scaling import LossScaler
 from loralab.optim.schedules import lr_factor
 
+NAN = float("nan")
 OFFSETS, SCALER = "offsets", "scaler"
 """Keys of the first values of PiSSA, OLoRA and CorDA, and of the loss scaling, in the method's state."""
 
@@ -78,14 +89,15 @@ class AdapterModule(pl.LightningModule):
         self.incidents: list[Incident] = []
         """What was done about the last step."""
         self.finished_steps = 0
-        self.val_loss = float("nan")
-        self.val_prompt_loss = float("nan")
+        self.val_loss = NAN
+        self.val_prompt_loss = NAN
         self.val_loss_by_source: dict[str, float] = {}
+        self.val_prompt_loss_by_source: dict[str, float] = {}
         self.source_names = list(source_names)
         self.train_names = self.source_names[:num_train_sources]
         self._train_means = SourceMeans(num_train_sources)
         self._val_means = SourceMeans(len(self.source_names))
-        self._prompt_means = SourceMeans(1)
+        self._prompt_means = SourceMeans(len(self.source_names))
 
     def item_losses(self, batch: MicroBatch) -> LossParts:
         """Returns the loss of each item of a micro-batch: of tokens, or of pairs."""
@@ -211,23 +223,32 @@ class AdapterModule(pl.LightningModule):
         return self.item_losses(batch), None
 
     def on_validation_epoch_end(self) -> None:
-        """Keeps the mean loss over the tokens of the split, those of each source, and those of prompts."""
-        for means in (self._val_means, self._prompt_means):
-            numbers = sum_numbers(torch.cat([means.sums, means.weights]))
-            means.sums, means.weights = numbers.to(means.sums.device).chunk(2)
+        """Keeps the mean loss over the tokens of the split, those of each source, and the same of prompts."""
+        self.val_loss, self.val_loss_by_source = self._finish(self._val_means)
+        self.val_prompt_loss, self.val_prompt_loss_by_source = self._finish(self._prompt_means)
         self.votes.hold()
-        mean, *by_source = self._val_means.compute().tolist()
-        if self._prompt_means.update_called:
-            self.val_prompt_loss = float(self._prompt_means.compute()[0])
-        self._val_means.reset()
-        self._prompt_means.reset()
-        self.val_loss = mean
+
+    def _finish(self, means: SourceMeans) -> tuple[float, dict[str, float]]:
+        """Adds up over all processes and starts anew; returns the mean, and that of each source by name.
+
+        Not a number where nothing was counted, which is the same in all processes.
+        """
+        if not means.update_called:
+            return NAN, {}
+        numbers = sum_numbers(torch.cat([means.sums, means.weights]))
+        means.sums, means.weights = numbers.to(means.sums.device).chunk(2)
+        mean, *by_source = means.compute().tolist()
+        means.reset()
         named = zip(self.source_names, by_source, strict=True)
-        self.val_loss_by_source = several({name: loss for name, loss in named if not math.isnan(loss)})
+        return mean, several({name: loss for name, loss in named if not math.isnan(loss)})
 
     def validation_figures(self) -> dict[str, float]:
         """Names what the last validation found for the metrics."""
-        return validation_figures(self.val_loss, self.val_loss_by_source, self.val_prompt_loss)
+        figures = loss_figures(VAL_LOSS, VAL_PERPLEXITY, self.val_loss, self.val_loss_by_source)
+        if not math.isnan(self.val_prompt_loss):
+            by_source = self.val_prompt_loss_by_source
+            figures |= loss_figures(VAL_PROMPT_LOSS, VAL_PROMPT_PERPLEXITY, self.val_prompt_loss, by_source)
+        return figures
 
     def _train_loss_by_source(self) -> dict[str, Tensor]:
         means = self._train_means.compute()[1:]

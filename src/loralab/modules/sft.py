@@ -24,7 +24,7 @@ def response_and_prompt_losses(model: PeftModel, batch: MicroBatch) -> tuple[Los
     """
     hidden, learned = hidden_states(model, batch), supervised_positions(batch.labels)
     prompt = (batch.attention_mask[:, 1:] == 1) & ~learned
-    unweighted = batch._replace(weights=None, sources=None)
+    unweighted = batch._replace(weights=None)
     return _losses_at(model, batch, hidden, learned), _losses_at(model, unweighted, hidden, prompt)
 
 

@@ -21,6 +21,8 @@ STATE = "trainer_state.pt"
 PROGRESS = "progress.json"
 CHECKSUMS = "checksums.json"
 FILES = (WEIGHTS, STATE, PROGRESS)
+OTHERS = "random_of_others"
+"""Where the state keeps the random generators of all processes but the first."""
 SMALL_FILES_BYTES = 2**18
 """Room for what is no tensor: progress, checksums, generators, and the frames of the two large files."""
 
@@ -94,7 +96,13 @@ def checkpoint_faults(folder: Path) -> list[str]:
     for name in FILES:
         if not (folder / name).is_file():
             faults.append(f"{folder / name} is missing.")
-        elif sha256_of(folder / name) != sums[name]:
+            continue
+        try:
+            found = sha256_of(folder / name)
+        except OSError as error:
+            faults.append(f"{folder / name} cannot be read: {error.strerror}.")
+            continue
+        if found != sums[name]:
             faults.append(f"{folder / name} is damaged: it differs from its checksum.")
     return faults
 

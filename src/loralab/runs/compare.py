@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from loralab import metrics
-from loralab.runs.checkpoint import Checkpoint, load_checkpoint
+from loralab.runs.checkpoint import OTHERS, Checkpoint, load_checkpoint
 from loralab.runs.folder import RunFolder, read_json
 from loralab.runs.series import saved_steps, step_dir
 
+TIMED = {"Recorder"}
+"""Callbacks whose state holds how long things took."""
 SUMMARY_ONLY = {"run_id", "wall_s"}
 """What two summaries never share besides measured figures."""
 
@@ -40,7 +42,9 @@ def compare_runs(one: RunFolder, other: RunFolder) -> list[Verdict]:
     parts: list[tuple[str, Any, Any]] = [
         ("weights", first.weights, second.weights),
         ("optimizer state", first.state["optimizer"], second.state["optimizer"]),
-        ("random generators", first.state["random"], second.state["random"]),
+        ("method's state", first.state["method"], second.state["method"]),
+        ("callbacks", _decisions(first), _decisions(second)),
+        ("random generators", _generators(first), _generators(second)),
         ("logged numbers", logged_lines(one.metrics_path), logged_lines(other.metrics_path)),
         ("summary", _summary(one), _summary(other)),
     ]
@@ -48,6 +52,16 @@ def compare_runs(one: RunFolder, other: RunFolder) -> list[Verdict]:
         Verdict(part, sum(1 for _ in _leaves(ours)), tuple(differences(ours, theirs)))
         for part, ours, theirs in parts
     ]
+
+
+def _decisions(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The state of callbacks, without those that count time."""
+    return {name: state for name, state in checkpoint.state["callbacks"].items() if name not in TIMED}
+
+
+def _generators(checkpoint: Checkpoint) -> list[Any]:
+    """The random generators of all processes."""
+    return [checkpoint.state["random"], *checkpoint.state.get(OTHERS, ())]
 
 
 def newest_checkpoint(run: RunFolder) -> Checkpoint:
@@ -78,7 +92,7 @@ def differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
             yield f"{place} has {len(one)} and {len(other)} entries"
         for number, (ours, theirs) in enumerate(zip(one, other, strict=False)):
             yield from differences(ours, theirs, f"{place}/{number}")
-    elif one != other:
+    elif one != other and not (one != one and other != other):  # noqa: PLR0124  # NaN is the same as NaN
         yield f"{place}: {one} and {other}"
 
 

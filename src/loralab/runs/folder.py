@@ -12,7 +12,7 @@ from typing import Any
 
 from loralab.errors import ConfigError, did_you_mean
 
-BEGINNING = ("overrides.yaml", "manifest.json", "data.json")
+BEGINNING = (".lock", "overrides.yaml", "manifest.json", "data.json")
 """What is written before `config.yaml`, with which a folder is a run."""
 
 

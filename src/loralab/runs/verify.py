@@ -24,6 +24,8 @@ COMPLETED = (
 )  # fmt: skip
 HUB = "hub:"
 """What the paths of data from the Hub begin with."""
+LORA = ".lora_"
+"""What the names of tensors hold that every file of their method has."""
 NAMES = (".default", ".modules_to_save.default")
 """What PEFT leaves out of the names of parameters when it saves them."""
 
@@ -140,7 +142,7 @@ def best_step(run: RunFolder) -> int | None:
 
 
 def differing_tensors(weights: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> list[str]:
-    """Lists the tensors of an adapter file that are not the checkpoint's.
+    """Lists the tensors of an adapter file that are not the checkpoint's, or not there.
 
     A tensor of twice the rank (`lora.init=pissa` and its like) begins with the checkpoint's. What a method
     saves in another form (prompts, pruned ranks) cannot be compared and is left out.
@@ -152,6 +154,8 @@ def differing_tensors(weights: Mapping[str, Tensor], saved: Mapping[str, Tensor]
     differing = []
     for name, ours in weights.items():
         found = next((key for part in NAMES if (key := name.replace(part, "")) in saved), None)
+        if found is None and LORA in name:
+            differing.append(name.replace(NAMES[0], ""))
         if found is None or saved[found].dim() != ours.dim():
             continue
         theirs = saved[found]

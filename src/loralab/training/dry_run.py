@@ -19,7 +19,7 @@ from loralab.model.throughput import EFFICIENCY, forward_flops, matmul_rate, tra
 from loralab.runs.folder import RunFolder
 from loralab.training.memory_plan import padded
 from loralab.training.plan import TrainingPlan, plan_training
-from loralab.training.record import begin_training
+from loralab.training.record import begin_training, new_run
 from loralab.training.setup import Setup, prepare
 
 PAGE_NAME = "plan.html"
@@ -53,7 +53,8 @@ def plan_run(config: TrainConfig) -> RunFolder:
     console = Console(highlight=False)
     setup = prepare(config)
     plan = plan_training(config, setup)
-    run = begin_training(plan.config, setup, "dry_run")
+    run = new_run(plan.config, setup, "dry_run")
+    begin_training(run, plan.config, setup)
     console.print(f"run folder: {run.path}", soft_wrap=True)
     for note in plan.notes:
         console.print(note, soft_wrap=True)

@@ -31,10 +31,17 @@ from loralab.training.introduction import print_data
 from loralab.training.loggers import finish_loggers, keep_adapter
 from loralab.training.memory_plan import AUTO as MEMORY_AUTO
 from loralab.training.plan import TrainingPlan, less_memory, plan_training, with_size
-from loralab.training.record import begin_training, close_run, record_comparison, update_summary
+from loralab.training.record import (
+    begin_training,
+    close_run,
+    new_run,
+    record_comparison,
+    update_summary,
+)
 from loralab.training.resume import check_same_data, check_same_processes, explain_auto, reopen
-from loralab.training.session import Session, assemble, is_sharded, stored_size
+from loralab.training.session import Session, assemble, stored_size
 from loralab.training.setup import Setup, prepare
+from loralab.training.trainer import is_sharded
 
 
 def train(config: TrainConfig, callbacks: Sequence[pl.Callback] = ()) -> RunFolder:
@@ -62,21 +69,29 @@ def train(config: TrainConfig, callbacks: Sequence[pl.Callback] = ()) -> RunFold
     if resumed and config.trainer.batch_size == MEMORY_AUTO:
         plan = with_size(plan, on_first(lambda: stored_size(resumed.run)) or plan.size)
     plan.memory.check(plan.request)
-    if resumed:
-        on_first(lambda: check_same_data(resumed.run, setup.data.files))
-    run = resumed.run if resumed else on_first(lambda: begin_training(plan.config, setup))
-    console.print(f"run folder: {run.path}", soft_wrap=True)
-    for line in plan.notes:
-        console.print(line, soft_wrap=True)
+    with contextlib.ExitStack() as held:
 
-    def build() -> Session:
-        return assemble(run, plan, setup, console, resumed, callbacks)
+        def begin() -> RunFolder:
+            """Takes a new or stopped run for this process alone."""
+            run = resumed.run if resumed else new_run(plan.config, setup)
+            held.enter_context(hold(run))
+            if resumed:
+                check_same_data(run, setup.data.files)
+            else:
+                begin_training(run, plan.config, setup)
+            return run
 
-    if is_first():
-        with hold(run):
+        run = on_first(begin)
+        for line in (f"run folder: {run.path}", *plan.notes):
+            console.print(line, soft_wrap=True)
+
+        def build() -> Session:
+            return assemble(run, plan, setup, console, resumed, callbacks)
+
+        if is_first():
             run_stages(run, console, started, build)
-    else:
-        follow(run, build)
+        else:
+            follow(run, build)
     return run
 
 
@@ -143,7 +158,10 @@ def run_stages(run: RunFolder, console: Console, started: float, build: Callable
         raise
     finally:
         finish_loggers()
-        update_summary(run, {"status": status, "wall_s": round(spent + time.perf_counter() - started, 1)})
+        wall_s = round(spent + time.perf_counter() - started, 1)
+        # A disk that is full must not hide what ended the run.
+        with contextlib.suppress(*(() if status == "completed" else (OSError,))):
+            update_summary(run, {"status": status, "wall_s": wall_s})
         close_run(run, status, console)
 
 

@@ -11,6 +11,7 @@ from loralab.config.load import job_number, task_overrides, to_yaml
 from loralab.config.method_rules import FIELDS, VIRTUAL_TOKENS
 from loralab.config.model import QuantConfig
 from loralab.config.schema import EvaluateConfig, TrainConfig
+from loralab.errors import ConfigError
 from loralab.evaluation.compare import Comparison
 from loralab.evaluation.report import write_report
 from loralab.model.prequantized import Prequantized, prequantized
@@ -27,8 +28,8 @@ from loralab.runs.manifest import base_manifest
 from loralab.training.setup import Setup
 
 
-def begin_training(config: TrainConfig, setup: Setup, command: str = "train") -> RunFolder:
-    """Makes the folder of a run and writes everything that is known before the first step.
+def new_run(config: TrainConfig, setup: Setup, command: str = "train") -> RunFolder:
+    """Makes the folder of a run.
 
     Args:
         config: The run's config.
@@ -38,17 +39,28 @@ def begin_training(config: TrainConfig, setup: Setup, command: str = "train") ->
     Raises:
         ConfigError: The folder exists already or cannot be made.
     """
-    now, job = datetime.datetime.now(), job_number()
+    job = job_number()
     stored = prequantized(setup.model.config)
     label = f"{config.model.name}_{adapter_label(config, stored)}"
-    run_id = config.run.name or new_run_id(label, now, job)
+    run_id = config.run.name or new_run_id(label, datetime.datetime.now(), job)
     if config.run.name is not None and job is not None:
         run_id = f"{run_id}_{job}"
-    run = create_run(config.run.outputs_dir, command, run_id)
-    _describe(run, config, setup, now, {"command": command, "seed": config.seed})
+    return create_run(config.run.outputs_dir, command, run_id)
+
+
+def begin_training(run: RunFolder, config: TrainConfig, setup: Setup) -> None:
+    """Writes everything that is known before the first step into the folder of a new run.
+
+    Raises:
+        ConfigError: Another process has begun the run since the folder was made.
+    """
+    if run.config_path.exists():
+        raise ConfigError(f"{run.path} was begun by another process just now. Choose another name.")
+    command = "dry_run" if config.dry_run else "train"
+    facts = {"command": command, "seed": config.seed}
+    _describe(run, config, setup, datetime.datetime.now(), facts)
     if not config.dry_run:
         update_summary(run, {"run_id": run.run_id, "status": "running", "step": 0})
-    return run
 
 
 def adapter_label(config: TrainConfig, stored: Prequantized | None) -> str:

@@ -1,13 +1,9 @@
 """The parts of a training run, put together."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import lightning.pytorch as pl
-import torch
-from lightning.fabric.utilities.warnings import PossibleUserWarning
 from peft import PeftModel
 from rich.console import Console
 from transformers import PreTrainedModel
@@ -22,11 +18,9 @@ from loralab.callbacks.recorder import Recorder
 from loralab.callbacks.restore import Restore
 from loralab.callbacks.stability import Stability
 from loralab.callbacks.watch import Watch
-from loralab.config.schema import TrainerConfig
 from loralab.data.cutting import MicroBatchSize
 from loralab.data.datamodule import DataModule
-from loralab.distributed.group import gathered, is_first, on_first, place, rank, world_size
-from loralab.distributed.strategy import Replicas
+from loralab.distributed.group import gathered, is_first, on_first, rank, world_size
 from loralab.evaluation.compare import watched_answers
 from loralab.model.adapters.origin import base_facts, check_same_base
 from loralab.model.attention import enable_document_attention
@@ -44,11 +38,11 @@ from loralab.runs.memory import MemoryMeter
 from loralab.runs.metrics_file import cut_metrics, keep_until
 from loralab.runs.series import clear_leftovers, load_newest
 from loralab.training.batch_size import try_size
-from loralab.training.loggers import build_loggers
 from loralab.training.memory_plan import AUTO
 from loralab.training.plan import TrainingPlan, adapter_context, with_size
 from loralab.training.resume import Resumed, record_changes
 from loralab.training.setup import Setup
+from loralab.training.trainer import build_trainer, is_sharded
 
 BASE = "base"
 """Where the manifest keeps what tells the base from another one."""
@@ -112,47 +106,18 @@ def assemble(
     watch = build_watch(run, plan, setup, module)
     restore = take_up(run, module, checkpoints, resumed, console)
     progress = [ProgressLine(console, recorder)] if config.callbacks.progress else []
-    # Advice on worker processes; a step's batch is built in well under a millisecond.
-    warnings.filterwarnings("ignore", category=PossibleUserWarning)
-    trainer = pl.Trainer(
-        **placement(setup.device),
-        max_epochs=plan.steps.num_validations(module.finished_steps),
-        reload_dataloaders_every_n_epochs=1,
-        num_sanity_val_steps=0,
-        # What a validation counts in inference mode could not be counted on in training.
-        inference_mode=False,
-        logger=build_loggers(config, run) if is_first() else False,
-        use_distributed_sampler=False,
-        callbacks=[
-            *callbacks, restore, recorder, MemoryMonitor(meter), *progress,
-            Stability(module, recorder, checkpoints, console), early_stopping, *watch, checkpoints,
-            Interrupts(checkpoints, recorder),
-        ],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )  # fmt: skip
-    restore.restore_callbacks(trainer.callbacks)  # type: ignore[attr-defined]
+    watching = [
+        *callbacks, restore, recorder, MemoryMonitor(meter), *progress,
+        Stability(module, recorder, checkpoints, console), early_stopping, *watch, checkpoints,
+        Interrupts(checkpoints, recorder),
+    ]  # fmt: skip
+    num_validations = plan.steps.num_validations(module.finished_steps)
+    trainer = build_trainer(config, run, setup.device, num_validations, watching)
+    restore.restore_callbacks(watching)
     return Session(
         run, plan, setup, module, datamodule, trainer, recorder, checkpoints, meter, console, early_stopping,
         watch,
     )  # fmt: skip
-
-
-def is_sharded(trainer: TrainerConfig) -> bool:
-    """Says whether each process holds a share of the base only, so that all must run it together."""
-    return trainer.strategy == "fsdp" and world_size() > 1
-
-
-def placement(device: torch.device) -> dict[str, Any]:
-    """Says to Lightning where this process runs, and beside which others."""
-    if world_size() == 1:
-        return {"accelerator": device.type, "devices": 1}
-    here = place()
-    return {
-        "accelerator": device.type, "devices": here.local_world_size, "num_nodes": here.num_nodes,
-        "strategy": Replicas(here, device),
-    }  # fmt: skip
 
 
 def build_watch(run: RunFolder, plan: TrainingPlan, setup: Setup, module: AdapterModule) -> list[Watch]:

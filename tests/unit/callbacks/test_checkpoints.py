@@ -12,6 +12,8 @@ from loralab.callbacks import checkpoints as module
 from loralab.callbacks.checkpoints import Checkpoints
 from loralab.config.callbacks import CallbacksConfig
 from loralab.data.plan import StepPlan
+from loralab.distributed.votes import Votes
+from loralab.errors import ConfigError
 from loralab.runs.folder import RunFolder
 from loralab.runs.series import saved_steps
 
@@ -39,6 +41,7 @@ class Module:
         self.finished_steps, self.val_loss = 0, 0.5
         self.plan = StepPlan(num_rows=40, rows_per_step=1, epochs=1, max_steps=None, val_every=10, seed=0)
         self.method: dict[str, Any] = {}
+        self.votes, self.peak_lr = Votes(), 0.1
 
     def method_state(self) -> dict[str, Any]:
         return self.method
@@ -120,3 +123,12 @@ def test_going_back_restores_weights_and_optimizer_and_no_counter(tmp_path: Path
     assert momentum.item() == pytest.approx(1.9)
     assert steps.module.finished_steps == 4
     assert steps.callback.roll_back(steps.trainer, steps.module, before=0) is None
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
+    steps = Steps(tmp_path, checkpoint_every=1)
+    steps.take(2)
+    steps.module.masters.weight.data.fill_(float("nan"))
+    with pytest.raises(ConfigError, match=r"weights are not finite after step 3.*optim.lr=0.1"):
+        steps.take()
+    assert saved_steps(RunFolder(tmp_path).checkpoints_dir) == [2, 1]

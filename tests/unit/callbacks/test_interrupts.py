@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from loralab.callbacks.interrupts import Interrupts
+from loralab.distributed.votes import Votes
 from loralab.errors import Interrupted
 from loralab.runs.folder import RunFolder
 
@@ -18,7 +19,7 @@ def test_a_signal_in_a_validation_saves_before_the_next_batch(tmp_path: Path) ->
     checkpoints = SimpleNamespace(run=RunFolder(tmp_path), save=lambda *args: done.append("saved"))
     recorder = SimpleNamespace(flush=lambda *args: done.append("flushed"))
     interrupts: Any = Interrupts(cast(Any, checkpoints), cast(Any, recorder))
-    module = SimpleNamespace(finished_steps=8, plan=SimpleNamespace(total_steps=12))
+    module = SimpleNamespace(finished_steps=8, plan=SimpleNamespace(total_steps=12), votes=Votes())
     before = signal.getsignal(signal.SIGTERM)
     interrupts.on_train_start(None, module)
     interrupts.on_validation_batch_start(None, module, None, 0)

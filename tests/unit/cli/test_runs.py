@@ -185,3 +185,8 @@ def test_tensors_of_twice_the_rank_begin_with_the_checkpoints() -> None:
     assert differing_tensors(ours, {name: torch.cat([ours[NAME], torch.zeros(2, 3)])}) == []
     assert differing_tensors(ours, {name: torch.cat([torch.zeros(2, 3), ours[NAME]])}) == [name]
     assert differing_tensors(ours, {name: torch.zeros(1, 3)}) == []  # pruned ranks say nothing
+
+
+def test_a_tensor_that_the_adapter_lost_is_told_and_one_that_is_saved_in_another_form_is_not() -> None:
+    assert differing_tensors({NAME: torch.zeros(2, 3)}, {}) == [NAME.replace(".default", "")]
+    assert differing_tensors({"prompt_encoder.default.embedding.weight": torch.zeros(2, 3)}, {}) == []

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loralab.data.cutting import MicroBatchSize, cut
+from loralab.data.cutting import MicroBatchSize, cut, deal
 
 
 def test_a_count_of_rows_cuts_equal_pieces() -> None:
@@ -35,3 +35,16 @@ def test_every_row_is_in_one_piece_and_pieces_keep_the_budget(widths: list[int],
 @pytest.mark.parametrize(("width", "expected"), [(10, 5), (50, 1), (51, 1)])
 def test_rows_of_a_width(width: int, expected: int) -> None:
     assert MicroBatchSize(tokens=50).num_rows(width) == expected
+
+
+def test_rows_are_dealt_there_and_back_again() -> None:
+    # By width: row 4 (9 tokens) to the first, 1 (7) and 0 (5) to the second, 3 (3) and 2 (2) to the first.
+    assert deal([5, 7, 2, 3, 9], 2) == [[4, 3, 2], [1, 0]]
+    assert deal([5], 3) == [[0], [], []]
+
+
+@given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 8))
+def test_every_row_is_dealt_once_and_nobody_gets_two_more(widths: list[int], num_shares: int) -> None:
+    shares = deal(widths, num_shares)
+    assert sorted(place for share in shares for place in share) == list(range(len(widths)))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1

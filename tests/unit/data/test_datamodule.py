@@ -8,9 +8,11 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from loralab.config.data import DataConfig
-from loralab.data.collate import StepBatch
+from loralab.data import datamodule as module
+from loralab.data.collate import MicroBatch, StepBatch
 from loralab.data.cutting import MicroBatchSize
 from loralab.data.datamodule import DataModule, eval_batches, make_layout
+from loralab.data.masking import IGNORE_INDEX
 from loralab.data.plan import StepPlan
 from loralab.data.prepare import PreparedData, prepare_data
 
@@ -152,3 +154,54 @@ def test_packed_and_grouped_steps_feed_each_example_once_an_epoch(
         assert learned == supervised
     for micro in (micro for batch in batches for micro in batch.micro_batches):
         assert micro.input_ids.numel() <= (128 * MICRO_BATCH if options[0] else 96)
+
+
+def as_process(monkeypatch: pytest.MonkeyPatch, number: int, count: int) -> None:
+    """Lets this process be one of several."""
+    monkeypatch.setattr(module, "rank", lambda: number)
+    monkeypatch.setattr(module, "world_size", lambda: count)
+
+
+def learned_rows(batches: list[MicroBatch]) -> list[tuple[int, ...]]:
+    """The tokens of each row that has something to learn, without padding."""
+    return sorted(
+        tuple(ids[mask == 1].tolist())
+        for batch in batches
+        for ids, mask, labels in zip(batch.input_ids, batch.attention_mask, batch.labels, strict=True)
+        if (labels != IGNORE_INDEX).any()
+    )
+
+
+@pytest.mark.parametrize("layout", [(None, None), (64, None), (None, 96)], ids=["rows", "packed", "grouped"])
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_processes_divide_a_step_and_count_all_of_it(
+    data: PreparedData, monkeypatch: pytest.MonkeyPatch, layout: tuple[int | None, int | None], count: int
+) -> None:
+    made = make_layout(data, 3, *layout)
+    plan = StepPlan(made.num_units, 5, 1.0, None, val_every=4, seed=3)
+    dataset = module.StepDataset(data.train.examples, plan, made, MicroBatchSize(rows=MICRO_BATCH), 0)
+    for step in range(plan.steps_per_epoch):
+        whole, parts = dataset[step], []
+        for number in range(count):
+            as_process(monkeypatch, number, count)
+            parts.append(dataset[step])
+        monkeypatch.undo()
+        together = [batch for part in parts for batch in part.micro_batches]
+        assert learned_rows(together) == learned_rows(whole.micro_batches)
+        # A layer that is split among processes is put together for each micro-batch of all of them.
+        assert len({len(part.micro_batches) for part in parts}) == 1
+        for part in parts:
+            assert part[1:] == whole[1:]
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_processes_divide_the_validation(
+    data: PreparedData, plan: StepPlan, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    whole = list(datamodule(data, plan, 0).val_dataloader())
+    parts = []
+    for number in range(count):
+        as_process(monkeypatch, number, count)
+        parts.append(list(datamodule(data, plan, 0).val_dataloader()))
+    assert {len(part) for part in parts} == {-(-len(whole) // count)}
+    assert learned_rows([batch for part in parts for batch in part]) == learned_rows(whole)

@@ -1,5 +1,6 @@
 """Micro-batches that do not fit are halved, and the update stays the same."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -40,11 +41,11 @@ def example(number: int) -> Example:
 EXAMPLES = [example(number) for number in range(8)]
 
 
-def build() -> SFTModule:
+def build(source_names: tuple[str, ...] = ("data",)) -> SFTModule:
     torch.manual_seed(0)
     model = attach_adapter(LlamaForCausalLM(TINY), LoraConfig(r=4), seed=0)
     config = TrainConfig(optim=OptimConfig(lr=0.01), schedule=ScheduleConfig(name="constant", warmup=0))
-    module = SFTModule(model, StepPlan(8, 8, 1, 20, 20, 0), config, torch.float32)
+    module = SFTModule(model, StepPlan(8, 8, 1, 20, 20, 0), config, torch.float32, source_names)
     generator = torch.Generator().manual_seed(1)
     for master in module.masters.parameters():
         master.data.normal_(std=0.05, generator=generator)
@@ -219,6 +220,30 @@ def test_prompts_and_responses_are_measured_apart() -> None:
     assert figures["val/prompt_perplexity"] == pytest.approx(math.exp(figures["val/prompt_loss"]))
     module.config.eval.prompt_loss = False
     module.validation_step(batch, 0)
-    module.val_prompt_loss = math.nan
     module.on_validation_epoch_end()
     assert "val/prompt_loss" not in module.validation_figures()
+
+
+def test_prompts_and_responses_of_each_source_are_measured_apart() -> None:
+    module = build(source_names=("chat", "code")).eval()
+    batch = pad_examples(
+        [dataclasses.replace(each, source=at % 2) for at, each in enumerate(EXAMPLES[:4])], 0
+    )
+    with torch.no_grad():
+        module.validation_step(batch, 0)
+        module.on_validation_epoch_end()
+        logits = causal_lm(module.model)(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask
+        ).logits
+    nll = torch.nn.functional.cross_entropy(
+        logits[:, :-1].transpose(1, 2), batch.input_ids[:, 1:], reduction="none"
+    )
+    figures = module.validation_figures()
+    for name, rows in (("chat", (0, 2)), ("code", (1, 3))):
+        learned = torch.cat([nll[row, 1 : 4 + row] for row in rows])
+        prompt = torch.stack([nll[row, 0] for row in rows])
+        assert figures[f"val/loss/{name}"] == pytest.approx(learned.mean().item(), abs=1e-5)
+        assert figures[f"val/prompt_loss/{name}"] == pytest.approx(prompt.mean().item(), abs=1e-5)
+        assert figures[f"val/prompt_perplexity/{name}"] == pytest.approx(
+            math.exp(prompt.mean().item()), abs=1e-4
+        )

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from loralab.errors import ModelError
 from loralab.metrics import TRAIN_LOSS_SCALE, TRAIN_SKIPPED_STEPS
 from loralab.optim import scaling
 from loralab.optim.scaling import LossScaler
@@ -86,3 +87,13 @@ def test_a_resumed_scaler_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) 
         assert (scaler.factor, scaler.skipped_steps) == (65536.0, 1)
     after.load_state_dict({})
     assert after.skipped_steps == 1
+
+
+def test_gradients_that_overflow_at_every_scale_end_the_run() -> None:
+    # From 2^16 down to 2^-14 there are thirty halvings; the one after them is too many.
+    scaler = LossScaler(torch.float16)
+    for _ in range(30):
+        assert not scaler.unscale([parameter([float("inf")])])
+    assert scaler.factor == 2.0**-14
+    with pytest.raises(ModelError, match="overflow float16 at every scale"):
+        scaler.unscale([parameter([float("inf")])])

@@ -1,9 +1,11 @@
+import errno
 from pathlib import Path
 
 import pytest
 import torch
 
 from loralab.errors import DataError
+from loralab.runs import checkpoint as module
 from loralab.runs.checkpoint import Checkpoint, checkpoint_bytes, load_checkpoint, save_checkpoint
 from loralab.runs.generators import random_state
 
@@ -47,6 +49,17 @@ def test_damage_is_noticed_and_the_file_named(tmp_path: Path, name: str, damage:
     else:
         file.unlink()
     with pytest.raises(DataError, match=f"{name} is {'missing' if damage == 'remove' else 'damaged'}"):
+        load_checkpoint(tmp_path / "last")
+
+
+def test_a_file_that_cannot_be_read_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_checkpoint(tmp_path / "last", checkpoint(3.0))
+
+    def broken(path: Path) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(module, "sha256_of", broken)
+    with pytest.raises(DataError, match=r"adapter.safetensors cannot be read: Input/output error"):
         load_checkpoint(tmp_path / "last")
 
 

@@ -11,7 +11,13 @@ from loralab.runs.series import step_dir
 
 def make_run(folder: Path, weight: float = 1.0, loss: float = 0.5, speed: float = 3.0) -> RunFolder:
     run = RunFolder(folder)
-    state = {"optimizer": {"state": {0: {"m": torch.ones(3)}}}, "random": {"torch": torch.zeros(2)}}
+    state = {
+        "optimizer": {"state": {0: {"m": torch.ones(3)}}},
+        "method": {"scaler": {"factor": 2.0}},
+        "callbacks": {"Recorder": {"train_s": speed}, "EarlyStopping": {"best": loss, "waited": 0}},
+        "random": {"torch": torch.zeros(2)},
+        "random_of_others": [{"torch": torch.full((1,), weight)}],
+    }
     save_checkpoint(step_dir(run.checkpoints_dir, 2), Checkpoint({"a": torch.full((2,), weight)}, state, {}))
     line = {"step": 1, "train/loss": loss, "train/tokens_per_s": speed}
     run.metrics_path.write_text(f'{json.dumps(line)}\n{{"step": 1, "memory/steady_peak_gib": {speed}}}\n')
@@ -24,7 +30,9 @@ def test_runs_that_differ_in_time_alone_are_the_same(tmp_path: Path) -> None:
     assert [(each.part, each.num_values, each.differences) for each in verdicts] == [
         ("weights", 2, ()),
         ("optimizer state", 3, ()),
-        ("random generators", 2, ()),
+        ("method's state", 1, ()),
+        ("callbacks", 2, ()),
+        ("random generators", 3, ()),
         ("logged numbers", 2, ()),
         ("summary", 1, ()),
     ]
@@ -35,7 +43,15 @@ def test_the_last_bit_counts(tmp_path: Path) -> None:
     found = {each.part: each.differences for each in compare_runs(one, other)}
     assert found["weights"] == ("/a",)
     assert found["logged numbers"] == ("/0/train/loss: 0.5 and 0.5000000000000001",)
+    assert found["callbacks"] == ("/EarlyStopping/best: 0.5 and 0.5000000000000001",)
+    assert found["random generators"] == ("/1/torch",)
     assert found["optimizer state"] == ()
+
+
+def test_a_loss_that_is_not_a_number_is_the_same_in_both() -> None:
+    nan = float("nan")
+    assert list(differences([nan, 1.0], [nan, 1.0])) == []
+    assert list(differences([nan], [1.0])) == ["/0: nan and 1.0"]
 
 
 def test_what_one_lacks_is_told() -> None:
