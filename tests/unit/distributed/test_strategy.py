@@ -1,0 +1,29 @@
+"""Lightning's own exchanges tell of a lost process as ours do."""
+
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+
+from loralab.distributed.place import Place
+from loralab.distributed.strategy import Replicas
+from loralab.errors import ProcessLost
+
+
+@pytest.mark.parametrize("exchange", ["reduce", "broadcast"])
+def test_an_exchange_that_breaks_off_is_a_lost_process(
+    exchange: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("Connection closed by peer\nmore")
+
+    monkeypatch.setattr(DDPStrategy, exchange, broken)
+    replicas = Replicas(Place(0, 2, 0, 2, "here", 1), torch.device("cpu"))
+    with pytest.raises(ProcessLost, match=r"another process of the run ended \(Connection closed by peer\)"):
+        getattr(replicas, exchange)(torch.tensor(1))
+
+
+def test_every_process_of_a_machine_has_a_gpu_of_its_own() -> None:
+    replicas = Replicas(Place(3, 4, 1, 2, "here", 1), torch.device("cuda", 1))
+    assert replicas.parallel_devices == [torch.device("cuda", 0), torch.device("cuda", 1)]
