@@ -6,6 +6,7 @@ import hydra
 
 from loralab.config.load import exit_codes, load_evaluate, register_schemas
 from loralab.config.schema import EvaluateConfig
+from loralab.runs.allocator import preload
 from loralab.runs.folder import check_writable
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def main(config: "DictConfig") -> None:
 
 
 if __name__ == "__main__":
+    preload()
     register_schemas()
     with exit_codes(EvaluateConfig):
         main()

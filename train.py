@@ -7,6 +7,7 @@ import hydra
 from loralab.config.load import exit_codes, load_train, register_schemas
 from loralab.config.schema import TrainConfig
 from loralab.data.sources.presence import config_faults
+from loralab.runs.allocator import preload
 from loralab.runs.folder import check_writable
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def main(config: "DictConfig") -> None:
 
 
 if __name__ == "__main__":
+    preload()
     register_schemas()
     with exit_codes(TrainConfig):
         main()

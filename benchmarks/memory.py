@@ -82,6 +82,7 @@ def measure(quant: str, checkpointing: bool, rows: int) -> dict[str, Any]:
     from loralab.model.memory_request import MemoryRequest
     from loralab.optim.build import build_optimizer
     from loralab.optim.master import MasterWeights
+    from loralab.runs.allocator import give_back
     from loralab.runs.memory import MemoryMeter
 
     quiet_libraries()
@@ -93,15 +94,21 @@ def measure(quant: str, checkpointing: bool, rows: int) -> dict[str, Any]:
     estimated = estimate_memory(bare, request, device.type)
     warm_up(dtype)
     meter = MemoryMeter(device)
-    meter.mark("baseline")
+
+    def mark(stage: str) -> None:
+        """Reads memory that is in use, not what the allocator keeps for later."""
+        give_back()
+        meter.mark(stage)
+
+    mark("baseline")
     base = load_base(model_config, scheme, device, dtype)
-    meter.mark("loaded")
+    mark("loaded")
     if checkpointing:
         base.activation_checkpointing_enable()
     model = attach_adapter(base, lora, seed=0).train()
     masters = MasterWeights(trainable(model), dtype)
     optimizer = build_optimizer(masters.masters, OptimConfig(), 1e-4)
-    meter.mark("adapted")
+    mark("adapted")
     for step in range(STEPS):
         train_step(model, masters, optimizer, rows)
         meter.mark("first step" if step == 0 else "steady")

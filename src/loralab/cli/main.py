@@ -14,6 +14,7 @@ from loralab.cli.plan import plan
 from loralab.cli.proof import resume_proof
 from loralab.cli.runs import app as runs_app
 from loralab.errors import EXIT_INTERRUPTED, EXIT_USER, LoralabError
+from loralab.runs.allocator import preload
 
 EXIT_BROKEN_PIPE = 1
 
@@ -53,6 +54,7 @@ app.command()(resume_proof)
 
 def main() -> None:
     """Runs the command with the words of the command line."""
+    preload()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # A terminal of another encoding shows a question mark for what it cannot.

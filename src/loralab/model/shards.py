@@ -1,9 +1,7 @@
 """Reading weight files tensor by tensor, so that loading holds little more than the model it builds."""
 
-import ctypes
 import json
 import mmap
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import modeling_utils
+
+from loralab.runs.allocator import give_back
 
 SAFE_OPEN = "safe_open"
 """What transformers opens weight files with, by its name there."""
@@ -39,7 +39,7 @@ class ReadCounter:
         self._num_bytes += num_bytes
         if self._num_bytes >= TRIM_BYTES:
             self._num_bytes = 0
-            trim_allocator()
+            give_back()
 
 
 class ShardTensor:
@@ -135,13 +135,7 @@ def reading_tensor_by_tensor() -> Iterator[None]:
         yield
     finally:
         setattr(modeling_utils, SAFE_OPEN, original)
-        trim_allocator()
-
-
-def trim_allocator() -> None:
-    """Gives free memory back to the system where the C library is GNU's, which keeps it otherwise."""
-    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
-        trim(0)
+        give_back()
 
 
 def _own_pages(num_bytes: int) -> mmap.mmap:
