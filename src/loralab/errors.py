@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterable
 from typing import NoReturn
 
-EXIT_USER, EXIT_INTERRUPTED = 2, 130
-"""What a command ends with that the user must change something for, and one that a signal stopped."""
+EXIT_USER, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 2, 130, 1
+"""What a command ends with: the user must change something; a signal stopped it; nobody reads its output."""
 
 
 class LoralabError(Exception):
@@ -54,3 +54,10 @@ def leave(code: int, message: str) -> NoReturn:
     number = os.environ.get("RANK", "0")
     print(message if number == "0" else f"process {number}: {message}", file=sys.stderr, flush=True)
     sys.exit(code)
+
+
+def leave_unheard() -> NoReturn:
+    """Ends a command whose output nobody reads any longer, such as `head`, without a word."""
+    # The interpreter must not find out once more at its end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(EXIT_BROKEN_PIPE)

@@ -13,10 +13,8 @@ from loralab.cli.model import app as model_app
 from loralab.cli.plan import plan
 from loralab.cli.proof import resume_proof
 from loralab.cli.runs import app as runs_app
-from loralab.errors import EXIT_INTERRUPTED, EXIT_USER, LoralabError
+from loralab.errors import EXIT_INTERRUPTED, EXIT_USER, LoralabError, leave_unheard
 from loralab.runs.allocator import preload
-
-EXIT_BROKEN_PIPE = 1
 
 
 class _Commands(TyperGroup):
@@ -64,12 +62,11 @@ def main() -> None:
             app(prog_name="loralab")
         finally:
             sys.stdout.flush()
+    except BrokenPipeError:
+        leave_unheard()
     except OSError as error:
         # The interpreter must not find out once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            # Whoever read the output has left, such as `head`.
-            sys.exit(EXIT_BROKEN_PIPE)
         print(f"error: the output cannot be written: {error.strerror}", file=sys.stderr)
         sys.exit(EXIT_USER)
 

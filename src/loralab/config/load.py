@@ -43,6 +43,7 @@ from loralab.errors import (
     LoralabError,
     did_you_mean,
     leave,
+    leave_unheard,
 )
 
 Config = TypeVar("Config", TrainConfig, EvaluateConfig)
@@ -197,6 +198,8 @@ def exit_codes(schema: type[TrainConfig] | type[EvaluateConfig]) -> Iterator[Non
         if NAMELESS_CHOICE not in str(error):
             raise
         leave(EXIT_USER, f"error: {explain_group(sys.argv[1:], _groups(schema))}")
+    except BrokenPipeError:
+        leave_unheard()
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise

@@ -1,4 +1,4 @@
-"""The allocator of a CPU: that of GNU's C library keeps gaps, which grow to several times what tensors take."""
+"""The allocator of a CPU: that of GNU's C library keeps gaps, several times what tensors take."""
 
 import ctypes
 import importlib.metadata
@@ -21,8 +21,8 @@ GPU_DRIVER = Path("/dev/nvidiactl")
 def preload() -> None:
     """Starts this command anew with oneTBB's allocator, once, before anything large is imported.
 
-    With glibc's the heap of a step grows to several times its tensors (`benchmarks/memory.py`). Nothing happens
-    where there is a GPU, which holds the tensors; where the user has preloaded a library; where
+    With glibc's, the heap of a step grows to several times its tensors (`benchmarks/memory.py`). Nothing
+    happens where there is a GPU, which holds the tensors; where the user has preloaded a library; where
     `LORALAB_ALLOCATOR=system`; and where the package is absent.
     """
     libraries = find_libraries()
