@@ -75,3 +75,12 @@ def test_help_of_evaluate_answers(repository: Path) -> None:
     )
     assert done.returncode == 0
     assert "run=RUN" in done.stdout
+
+
+def test_help_that_nobody_reads_ends_quietly(repository: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as nobody:
+        command = [sys.executable, "train.py", "--help"]
+        done = subprocess.run(command, cwd=repository, stdout=nobody, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "")

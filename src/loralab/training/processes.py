@@ -63,7 +63,8 @@ def start_others(config: TrainConfig) -> int | None:
         raise ConfigError(several_machines(trainer.num_nodes, trainer.devices))
     if trainer.devices == 1:
         return None
-    return launch(child_command(sys.argv), trainer.devices, {JOB: str(job_number() or "")})
+    job = job_number()
+    return launch(child_command(sys.argv), trainer.devices, {} if job is None else {JOB: str(job)})
 
 
 def num_devices(trainer: TrainerConfig) -> int:
