@@ -1,7 +1,7 @@
 """Memory of training on a CPU: estimated without weights, and measured in a process of its own.
 
 Trains the embedded model in each scheme, with and without gradient checkpointing, on micro-batches of three
-sizes. Writes `results/memory.json` and `.md`.
+sizes; a few cases once more with the allocator of the C library. Writes `results/memory.json` and `.md`.
 
     python benchmarks/memory.py
 """
@@ -9,12 +9,18 @@ sizes. Writes `results/memory.json` and `.md`.
 import argparse
 import itertools
 import json
+import math
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from machine import describe_machine, machine_line
+
+from loralab.runs.allocator import PRELOAD, preload
 
 RESULTS = Path(__file__).parent / "results"
 SCHEMES = ("nf4", "int8", "none")
@@ -26,6 +32,8 @@ STEPS = 2
 """The optimizer's state is there from the second step on."""
 TARGET = 0.15
 """Largest error that passes, as a share of what is measured."""
+BESIDE = tuple({"quant": "nf4", "checkpointing": on, "rows": 2} for on in (False, True))
+"""Measured with the allocator of the C library too."""
 PADDING = 64
 """Tokens that the last row is shorter by."""
 MIB = 2**20
@@ -41,12 +49,18 @@ def main() -> None:
         {"quant": quant, "checkpointing": checkpointing, "rows": rows}
         for quant, checkpointing, rows in itertools.product(options.schemes, (False, True), options.rows)
     ]
-    runs = []
+    runs, beside = [], []
     for case in cases:
         runs.append({**case, **compare(alone(case))})
         print(table_row(runs[-1]), flush=True)
+    for case in BESIDE:
+        measured = compare(alone(case, {PRELOAD: ""}))["figures_mib"]["step"][1]
+        same = next((run for run in runs if {**run, **case} == run), None)
+        beside.append({**case, "system_mib": measured, "ours_mib": same and same["figures_mib"]["step"][1]})
+        print(beside[-1], flush=True)
     packages = ("torch", "transformers", "peft", "bitsandbytes")
     report = {"machine": describe_machine(packages), "width": WIDTH, "supervised": SUPERVISED, "runs": runs}
+    report |= {"allocator": os.environ.get(PRELOAD, ""), "beside": beside}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "memory.json").write_text(json.dumps(report, indent=2) + "\n")
     (RESULTS / "memory.md").write_text(to_markdown(report))
@@ -61,10 +75,11 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def alone(case: dict[str, Any]) -> dict[str, Any]:
+def alone(case: dict[str, Any], environment: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
     """Measures a case in a process of its own, which starts with nothing loaded."""
     command = [sys.executable, __file__, "--measure", json.dumps(case)]
-    finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    told = {**os.environ, **environment}
+    finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=told)
     result: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
     return result
 
@@ -204,9 +219,18 @@ def to_markdown(report: dict[str, Any]) -> str:
         *map(table_row, report["runs"]), "",
         "Libraries: resident before anything is loaded. Weights and adapter: growth of resident memory. "
         "Step: peak of the second step above what was resident before training.", "",
+        "| allocator: the step of nf4, 2 rows | C library | as `train.py` starts |",
+        "|---|---|---|",
+        *(
+            f"| checkpointing {'on' if each['checkpointing'] else 'off'} | {each['system_mib']:,.0f} | "
+            f"{each['ours_mib'] or math.nan:,.0f} |"
+            for each in report["beside"]
+        ), "",
     ]  # fmt: skip
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
+    if "--measure" not in sys.argv:
+        preload()
     main()

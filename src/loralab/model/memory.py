@@ -6,6 +6,7 @@ the rest follows on a straight line.
 """
 
 import copy
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -56,10 +57,12 @@ from loralab.model.shadow import HIDDEN, fill_with_fakes, gpu_kernels, quantize_
 from loralab.model.tracing import StorageLog, peaks
 from loralab.optim.master import MasterWeights
 from loralab.optim.state_size import FLOAT32_BYTES, OPTIMIZER_BYTES
+from loralab.runs.allocator import is_replaced
 
-GAP_SHARE = 0.4
-"""What the C library's allocator holds on a CPU beside the tensors that a step makes, as a share of them;
-measured with glibc, whose heap keeps gaps between freed blocks (`benchmarks/memory.py`)."""
+GAP_SHARE, CACHED_BYTES = 0.4, 64 * 2**20
+"""What an allocator holds on a CPU beside the tensors of a step (`benchmarks/memory.py`). glibc, whose
+heap keeps gaps between freed blocks: about that share of them; with many small blocks several times as much.
+Those that give blocks back to requests of their size (`runs.allocator`): about as much whatever the step."""
 MANY_STEPS = 1000
 """Steps of a run that is only estimated: enough for methods that plan over them."""
 FORWARD, HEAD, LAST_NORM, UPDATE = "forward", "head", "backward of the last norm", "update"
@@ -177,8 +180,10 @@ def trace_step(model: PeftModel, request: MemoryRequest, device_type: str) -> di
     stages = extrapolate(traced, [sample.missing for sample in samples])
     if device_type != "cpu":
         return stages
+    is_steady = is_replaced(os.environ)
     return {
-        name: Counter({**parts, GAPS: round(GAP_SHARE * parts.total())}) for name, parts in stages.items()
+        name: Counter({**parts, GAPS: CACHED_BYTES if is_steady else round(GAP_SHARE * parts.total())})
+        for name, parts in stages.items()
     }
 
 

@@ -234,3 +234,14 @@ def test_each_of_two_processes_holds_half_of_the_layers_and_two_whole_ones(tiny)
     assert split["workspace"] - whole["workspace"] == 2 * layer
     same = set(PARTS) - {"unquantized weights", "workspace"}
     assert {part: whole[part] for part in same} == {part: split[part] for part in same}
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_what_the_allocator_keeps_depends_on_which_one_it_is(tiny, checkpointing, monkeypatch):
+    monkeypatch.setenv("LD_PRELOAD", "")
+    gaps = parts_of(tiny, checkpointing=checkpointing)
+    of_step = sum(gaps[part] for part in ("gradients", "activations", "logits", "workspace"))
+    assert gaps["allocator"] == pytest.approx(0.4 * of_step, abs=1)
+    monkeypatch.setenv("LD_PRELOAD", "/usr/lib/libjemalloc.so.2")
+    assert parts_of(tiny, checkpointing=checkpointing) == {**gaps, "allocator": 64 * 2**20}
+    assert parts_of(tiny, "cuda", checkpointing=checkpointing)["allocator"] == 0
