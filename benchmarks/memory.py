@@ -60,7 +60,8 @@ def main() -> None:
         print(beside[-1], flush=True)
     packages = ("torch", "transformers", "peft", "bitsandbytes")
     report = {"machine": describe_machine(packages), "width": WIDTH, "supervised": SUPERVISED, "runs": runs}
-    report |= {"allocator": os.environ.get(PRELOAD, ""), "beside": beside}
+    preloaded = [Path(each).name for each in os.environ.get(PRELOAD, "").split(":") if each]
+    report |= {"preloaded": preloaded, "beside": beside}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "memory.json").write_text(json.dumps(report, indent=2) + "\n")
     (RESULTS / "memory.md").write_text(to_markdown(report))
