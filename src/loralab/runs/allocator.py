@@ -23,9 +23,11 @@ def preload() -> None:
 
     With glibc's, the heap of a step grows to several times its tensors (`benchmarks/memory.py`). Nothing
     happens where there is a GPU, which holds the tensors; where the user has preloaded a library; where
-    `LORALAB_ALLOCATOR=system`; and where the package is absent.
+    `LORALAB_ALLOCATOR=system`; where the package is absent; and where a command runs inside another program,
+    which would be lost.
     """
-    libraries = find_libraries()
+    is_own_program = sys.argv[0] in sys.orig_argv and "torch" not in sys.modules
+    libraries = find_libraries() if is_own_program else []
     if libraries and is_wanted(os.environ):
         environment = {**os.environ, PRELOAD: ":".join(map(str, libraries))}
         os.execve(sys.executable, sys.orig_argv, environment)

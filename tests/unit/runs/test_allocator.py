@@ -46,6 +46,18 @@ def test_the_user_decides(tmp_path: Path) -> None:
     assert show(tmp_path, LORALAB_ALLOCATOR="system") == (True, "['a b', 'c=d'] False")
 
 
+@needs_library
+def test_a_program_that_runs_a_command_inside_itself_goes_on(tmp_path: Path) -> None:
+    inside = tmp_path / "inside.py"
+    inside.write_text(SHOW)
+    around = (
+        f"import runpy, sys; sys.argv = ['inside.py']; runpy.run_path({str(inside)!r}, run_name='__main__')"
+    )
+    kept = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    done = subprocess.run([sys.executable, "-c", around], env=kept, stdout=subprocess.PIPE, text=True)
+    assert done.stdout.split(" ", 1)[1] == "[] False\n"
+
+
 def test_what_the_user_has_preloaded_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(allocator, "GPU_DRIVER", tmp_path / "none")
     assert is_wanted({})
