@@ -46,6 +46,8 @@ def joined(device_type: str) -> Iterator[Place]:
         return
     # Lightning reads what torchrun sets, whoever has started the processes.
     os.environ.update(here.to_environment())
+    if device_type == "cuda":
+        torch.cuda.set_device(here.local_rank)
     try:
         dist.init_process_group(
             "gloo" if device_type == "cpu" else "cpu:gloo,cuda:nccl",

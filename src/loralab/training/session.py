@@ -242,6 +242,9 @@ def settle_size(
         return plan.size
     if (stored := on_first(lambda: stored_size(run))) is not None:
         return stored
+    if is_sharded(plan.config.trainer):
+        # A trial in which one process ran out of memory would leave the others waiting.
+        return plan.size
     size = try_size(plan.size, module, plan.memory, plan.layout, meter)
     size = min(gathered(size), key=lambda each: each.tokens or 0)
     if is_first():
