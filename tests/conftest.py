@@ -26,6 +26,11 @@ CORPUS = [
 ]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest test begins first: the others run beside it."""
+    items.sort(key=lambda item: item.path.name != "test_default.py")
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return REPOSITORY
