@@ -16,6 +16,8 @@ def test_a_resumed_run_is_proved_equal(compose_tiny: Callable[..., TrainConfig],
     assert {each.part: each.differences for each in verdicts} == {
         "weights": (),
         "optimizer state": (),
+        "method's state": (),
+        "callbacks": (),
         "random generators": (),
         "logged numbers": (),
         "summary": (),

@@ -3,7 +3,7 @@
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from loralab.config import load
+from loralab.config import folder
 from loralab.config.data import BenchmarkConfig, ColumnsConfig
 from loralab.config.load import compose_train, read_yaml, to_yaml
 from loralab.config.schema import TrainConfig
@@ -38,7 +38,7 @@ def test_the_folder_of_the_user_comes_before_that_of_the_checkout(monkeypatch, t
 
 def test_a_missing_folder_is_said(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(load, "__file__", str(tmp_path / "a" / "b" / "c" / "load.py"))
+    monkeypatch.setattr(folder, "__file__", str(tmp_path / "a" / "b" / "c" / "folder.py"))
     with pytest.raises(ConfigError) as caught:
         compose_train([])
     assert (
