@@ -24,7 +24,7 @@ TOLERANCE = 1e-5
 """Of losses and weights in float32: sums of the same numbers in another order."""
 LONGEST_S = 60.0
 """How long a run may go on after one of its processes died."""
-SHOWN = ("train/loss", "train/grad_norm", "val/loss")
+SHOWN = ("train/loss", "train/grad_norm", "val/loss", "val/prompt_loss")
 
 
 @pytest.fixture

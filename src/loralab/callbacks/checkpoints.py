@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from loralab.callbacks.recorder import Recorder
 from loralab.config.callbacks import CallbacksConfig
-from loralab.distributed.group import gathered, is_first, on_first, world_size
+from loralab.distributed.group import gathered, is_first, on_first, rank, world_size
 from loralab.errors import ConfigError, Interrupted
 from loralab.modules.base import AdapterModule
 from loralab.runs.checkpoint import OTHERS, Checkpoint, save_checkpoint
@@ -170,7 +171,9 @@ class Checkpoints(pl.Callback):
         point(folder, LAST, step)
         if self.best:
             point(folder, BEST, self.best["step"])
-        prune(folder, self.config.keep_last)
+        # What the guard would go back to, if a spike came next or one has come.
+        start = (module.guard.episode or {"start": step})["start"]
+        prune(folder, self.config.keep_last, planned_checkpoint(start, module.plan.val_interval, self.config))
 
     def roll_back(self, trainer: pl.Trainer, module: AdapterModule, before: int | None = None) -> int | None:
         """Puts weights, optimizer and the method's state back to a checkpoint; steps and data go on forward.
@@ -197,7 +200,7 @@ class Checkpoints(pl.Callback):
 
     def _state(self, trainer: pl.Trainer, module: AdapterModule) -> dict[str, Any]:
         if not trainer.optimizers:  # a validation that is made up for before training has begun again
-            return {name: self.restored[name] for name in ("optimizer", "random")}
+            return {"optimizer": self.restored["optimizer"], "random": own_generators(self.restored, module)}
         return {"optimizer": trainer.optimizers[0].state_dict(), "random": random_state(module.device)}
 
     def _is_step_due(self, step: int) -> bool:
@@ -225,3 +228,27 @@ def callback_states(trainer: pl.Trainer) -> dict[str, Any]:
     """Returns the state of each callback that has one, by the name of its class."""
     states = {type(callback).__name__: callback.state_dict() for callback in trainer.callbacks}  # type: ignore[attr-defined]
     return {name: state for name, state in states.items() if state}
+
+
+def own_generators(state: Mapping[str, Any], module: AdapterModule) -> dict[str, Any]:
+    """Returns the generators of this process in a checkpoint; those of now where it was not there before."""
+    of_processes = [state["random"], *state.get(OTHERS, ())]
+    if rank() < len(of_processes):
+        own: dict[str, Any] = of_processes[rank()]
+        return own
+    return random_state(module.device)
+
+
+def planned_checkpoint(step: int, val_interval: int, config: CallbacksConfig) -> int:
+    """Returns the last step, up to the given one, after which a run saves wherever it was stopped.
+
+    Signals and minutes save at other steps, which differ between a run that was stopped and one that never
+    was; going back to those alone that both have lets the two stay the same.
+
+    Args:
+        step: The latest step to go back to.
+        val_interval: Steps between validations, each of which saves.
+        config: Holds the steps between other checkpoints.
+    """
+    intervals = [val_interval, *([config.checkpoint_every] if config.checkpoint_every else [])]
+    return max(step // interval * interval for interval in intervals)

@@ -10,6 +10,7 @@ import lightning.pytorch as pl
 
 from loralab.callbacks.checkpoints import Checkpoints
 from loralab.callbacks.recorder import Recorder
+from loralab.distributed.group import wait_for_all
 from loralab.errors import Interrupted
 from loralab.modules.base import AdapterModule
 from loralab.runs.folder import RunFolder, resume_command
@@ -89,6 +90,8 @@ class Interrupts(pl.Callback):
             return
         self.recorder.flush(trainer, module)
         self.checkpoints.save(trainer, module)
+        # Whoever starts processes ends the others soon after the first one has gone.
+        wait_for_all()
         name = self.received.name if self.received else "a signal to another process"
         raise Interrupted(
             f"{name} at step {module.finished_steps} of {module.plan.total_steps}: checkpoint saved{note}. "

@@ -4,14 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from torch import Tensor
 
-from loralab.callbacks.checkpoints import Checkpoints
-from loralab.distributed.group import rank
+from loralab.callbacks.checkpoints import Checkpoints, own_generators
 from loralab.errors import ConfigError, ModelError
 from loralab.modules.base import AdapterModule
-from loralab.runs.checkpoint import OTHERS, Checkpoint
+from loralab.runs.checkpoint import Checkpoint
 from loralab.runs.generators import restore_random_state
 
 
@@ -56,18 +54,11 @@ class Restore(pl.Callback):
             if type(callback).__name__ in states:
                 callback.load_state_dict(states[type(callback).__name__])
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: AdapterModule) -> None:  # type: ignore[override]
         """Restores what Lightning has built by now, last of all the random generators."""
         if self.checkpoint is not None:
             self._restore_optimizer(trainer.optimizers[0])
-            self._restore_generators(pl_module.device)
-
-    def _restore_generators(self, device: torch.device) -> None:
-        """Each process draws on; one that was not there before keeps what its seed gives."""
-        state = self.checkpoint.state  # type: ignore[union-attr]
-        of_processes = [state["random"], *state.get(OTHERS, ())]
-        if rank() < len(of_processes):
-            restore_random_state(of_processes[rank()], device)
+            restore_random_state(own_generators(self.checkpoint.state, pl_module), pl_module.device)
 
     def _restore_optimizer(self, optimizer: Any) -> None:
         now = [

@@ -7,9 +7,8 @@ import lightning.pytorch as pl
 from rich.console import Console
 
 from loralab import metrics
-from loralab.callbacks.checkpoints import Checkpoints
+from loralab.callbacks.checkpoints import Checkpoints, planned_checkpoint
 from loralab.callbacks.recorder import Recorder
-from loralab.config.callbacks import CallbacksConfig
 from loralab.data.collate import StepBatch
 from loralab.errors import ConfigError
 from loralab.modules.base import AdapterModule
@@ -103,18 +102,3 @@ class Stability(pl.Callback):
             f"Use a lower optim.lr than {module.peak_lr:g}, a longer schedule.warmup, or look at the rows of "
             "the incidents in metrics.jsonl."
         )
-
-
-def planned_checkpoint(step: int, val_interval: int, config: CallbacksConfig) -> int:
-    """Returns the last step, up to the given one, after which a run saves wherever it was stopped.
-
-    Signals and minutes save at other steps, which differ between a run that was stopped and one that never
-    was; going back to those alone that both have lets the two stay the same.
-
-    Args:
-        step: The latest step to go back to.
-        val_interval: Steps between validations, each of which saves.
-        config: Holds the steps between other checkpoints.
-    """
-    intervals = [val_interval, *([config.checkpoint_every] if config.checkpoint_every else [])]
-    return max(step // interval * interval for interval in intervals)

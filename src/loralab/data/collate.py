@@ -32,6 +32,8 @@ class MicroBatch(NamedTuple):
     """[batch, seq], restarting at each document of a packed row; None where rows are not packed."""
     bounds: tuple[int, ...] | None = None
     """Where documents begin in packed rows laid end to end, and the end."""
+    is_counted: bool = True
+    """Whether its tokens count; not those of a batch that a process runs beside the others' last ones."""
 
     @property
     def num_supervised(self) -> int:
@@ -118,7 +120,7 @@ def make_step(micro_batches: list[MicroBatch], examples: Sequence[Example], step
 
 def unlearned(batch: MicroBatch) -> MicroBatch:
     """Returns a micro-batch that goes through the model and is counted nowhere."""
-    return batch._replace(labels=torch.full_like(batch.labels, IGNORE_INDEX))
+    return batch._replace(labels=torch.full_like(batch.labels, IGNORE_INDEX), is_counted=False)
 
 
 def padded_chunks(examples: Sequence[Example], size: MicroBatchSize) -> list[list[Example]]:

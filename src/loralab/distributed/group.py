@@ -22,6 +22,10 @@ PATIENCE = timedelta(days=1)
 once, because its connections close."""
 
 
+BROKEN = ("gloo", "Gloo", "NCCL", "Connection closed", "Connection reset")
+"""What errors of exchanges speak of; PyTorch has no class for those of gloo."""
+
+
 class _Process:
     """This process: PyTorch keeps its groups globally as well."""
 
@@ -47,7 +51,7 @@ def joined(device_type: str) -> Iterator[Place]:
     # Lightning reads what torchrun sets, whoever has started the processes.
     os.environ.update(here.to_environment())
     if device_type == "cuda":
-        torch.cuda.set_device(here.local_rank)
+        torch.cuda.set_device(_own_gpu(here))
     try:
         dist.init_process_group(
             "gloo" if device_type == "cpu" else "cpu:gloo,cuda:nccl",
@@ -70,6 +74,17 @@ def joined(device_type: str) -> Iterator[Place]:
         # Where another process died, the group can neither finish nor say goodbye.
         with contextlib.suppress(RuntimeError):
             dist.destroy_process_group()
+
+
+def _own_gpu(here: Place) -> int:
+    """Returns the number of the GPU of a process; where each sees its own alone, that is the first."""
+    visible = torch.cuda.device_count()
+    if here.local_rank >= visible > 1:
+        raise ConfigError(
+            f"{here.local_world_size} processes on a machine with {visible} GPUs: start one for each "
+            f"(trainer.devices={visible})."
+        )
+    return min(here.local_rank, visible - 1)
 
 
 def world_size() -> int:
@@ -169,6 +184,23 @@ def on_first(action: Callable[[], Value]) -> Value:
     return result
 
 
+def agree(check: Callable[[], object]) -> None:
+    """Runs a check in every process; where any of them fails, all do, and the first one says why.
+
+    Raises:
+        LoralabError: In the first process: what the check of one of them said.
+        AlreadyTold: In the others.
+    """
+    fault: LoralabError | None = None
+    try:
+        check()
+    except LoralabError as error:
+        fault = error
+    faults = [each for each in gathered(fault) if each is not None]
+    if faults:
+        raise faults[0] if is_first() else AlreadyTold("the first process says why")
+
+
 def first_then_others(action: Callable[[], Value]) -> Value:
     """Runs an action that leaves files behind in the first process, then in the first of each other machine,
     then in the rest, which find the files; returns the result of each.
@@ -205,7 +237,16 @@ def noticing_the_lost() -> Iterator[None]:
     """
     try:
         yield
-    except LoralabError:
-        raise
     except RuntimeError as error:
-        raise ProcessLost(f"another process of the run ended ({str(error).splitlines()[0][:160]})") from error
+        raise _lost(error) from error
+
+
+def broken_exchange(error: RuntimeError) -> ProcessLost | None:
+    """Returns what an error of an exchange means; None for other errors, and where there is one process."""
+    if world_size() > 1 and any(word in str(error) for word in BROKEN):
+        return _lost(error)
+    return None
+
+
+def _lost(error: RuntimeError) -> ProcessLost:
+    return ProcessLost(f"another process of the run ended ({str(error).splitlines()[0][:160]})")

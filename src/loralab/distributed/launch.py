@@ -10,17 +10,18 @@ from collections.abc import Sequence
 from types import FrameType
 
 from loralab.distributed.place import Place
+from loralab.errors import EXIT_USER
 
 GRACE_S, LAST_GRACE_S = 30.0, 5.0
 """How long the others may take to end by themselves after one failed, and after they were told to."""
 POLL_S = 0.1
-FORWARDED = (signal.SIGTERM, signal.SIGUSR1)
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 def launch(command: Sequence[str], num_processes: int, environment: dict[str, str]) -> int:
     """Runs a command in several processes of this machine and waits for them.
 
-    Signals are handed on. A terminal sends Ctrl-C to all of them itself.
+    Signals are handed on: the processes are in sessions of their own, so that each gets every signal once.
 
     Args:
         command: Program and arguments.
@@ -28,7 +29,8 @@ def launch(command: Sequence[str], num_processes: int, environment: dict[str, st
         environment: What they get besides their place.
 
     Returns:
-        The exit code: that of the first process that failed by itself, 0 where none did.
+        0 where none failed; else what says most: a code other than 2, with which those end too whom another
+        process has left.
     """
     port = _free_port()
     places = [Place(at, num_processes, at, num_processes, "127.0.0.1", port) for at in range(num_processes)]
@@ -41,11 +43,10 @@ def launch(command: Sequence[str], num_processes: int, environment: dict[str, st
                 child.send_signal(number)
 
     previous = {number: signal.signal(number, hand_on) for number in FORWARDED}
-    previous[signal.SIGINT] = signal.signal(signal.SIGINT, lambda number, frame: None)
     try:
         for place in places:
             told = {"OMP_NUM_THREADS": threads, **os.environ, **environment, **place.to_environment()}
-            children.append(subprocess.Popen(list(command), env=told))
+            children.append(subprocess.Popen(list(command), env=told, start_new_session=True))
         return _wait(children)
     finally:
         for child in children:
@@ -70,17 +71,14 @@ def _wait(children: Sequence["subprocess.Popen[bytes]"]) -> int:
                 child.kill()
             elif child.poll() is None and time.monotonic() > deadlines[0]:
                 child.terminate()
-    codes = [child.returncode for child in children]
-    failed = failed or next(((at, code) for at, code in enumerate(codes) if code), None)
-    if failed is None:
+    ended = [child.wait() for child in children]
+    for at, code in enumerate(ended):
+        if code < 0 and (failed is None or failed[0] == at):
+            name = signal.Signals(-code).name
+            print(f"error: process {at} of {len(ended)} was ended by {name}", file=sys.stderr, flush=True)
+    if not any(ended):
         return 0
-    at, code = failed
-    if code > 0:
-        return code
-    name = signal.Signals(-code).name
-    print(f"error: process {at} of {len(codes)} was ended by {name}", file=sys.stderr, flush=True)
-    # The others have said how to go on.
-    return 2
+    return next((code for code in ended if code > 0 and code != EXIT_USER), EXIT_USER)
 
 
 def _free_port() -> int:

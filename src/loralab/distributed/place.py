@@ -48,7 +48,8 @@ def place_of(environment: Mapping[str, str]) -> Place:
     """
     if "RANK" in environment and "WORLD_SIZE" in environment:
         return _of_torchrun(environment)
-    if int(environment.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in environment:
+    # Of a step that srun started: a command in the script of a job alone is a single process.
+    if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and "SLURM_PROCID" in environment:
         return _of_slurm(environment)
     return Place()
 
@@ -73,8 +74,8 @@ def _of_slurm(environment: Mapping[str, str]) -> Place:
     # Lightning knows how SLURM writes lists of hosts.
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
-    rank, world_size = int(environment["SLURM_PROCID"]), int(environment["SLURM_NTASKS"])
-    nodes = int(environment.get("SLURM_NNODES", "1"))
+    rank, world_size = int(environment["SLURM_PROCID"]), int(environment["SLURM_STEP_NUM_TASKS"])
+    nodes = int(environment.get("SLURM_STEP_NUM_NODES", environment.get("SLURM_NNODES", "1")))
     if world_size % nodes:
         raise ConfigError(
             f"SLURM started {world_size} tasks on {nodes} machines: ask for as many on each "

@@ -20,9 +20,16 @@ class Replicas(DDPStrategy):
 
     def __init__(self, place: Place, device: torch.device) -> None:
         """Takes the place of this process; the group exists already."""
-        devices = [torch.device("cuda", at) if device.type == "cuda" else device
-                   for at in range(place.local_world_size)]  # fmt: skip
-        super().__init__(parallel_devices=devices, cluster_environment=TorchElasticEnvironment())
+        self._device = device
+        super().__init__(
+            parallel_devices=[device] * place.local_world_size,
+            cluster_environment=TorchElasticEnvironment(),
+        )
+
+    @property
+    def root_device(self) -> torch.device:
+        """Where this process computes."""
+        return self._device
 
     def setup(self, trainer: pl.Trainer) -> None:
         """Prepares module and optimizer as for a single process."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from loralab.distributed.group import place, world_size
+from loralab.distributed.group import world_size
 from loralab.errors import ConfigError
 
 NATIVE_BF16 = (8, 0)
@@ -38,7 +38,7 @@ def resolve_device(accelerator: str) -> torch.device:
         )
     if not has_gpu or accelerator == "cpu":
         return torch.device("cpu")
-    return torch.device("cuda") if world_size() == 1 else torch.device("cuda", place().local_rank)
+    return torch.device("cuda") if world_size() == 1 else torch.device("cuda", torch.cuda.current_device())
 
 
 def gpu_capability(device: torch.device) -> tuple[int, int] | None:

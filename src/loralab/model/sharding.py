@@ -37,3 +37,5 @@ def shard_base(model: PeftModel) -> None:
     outside = {parameter for parameter in base.base_model.parameters() if id(parameter) not in inside}
     # The decoder is what all layers belong to; by it one layer can be fetched while another runs.
     fully_shard(base.base_model, mesh=mesh, ignored_params=whole | outside)
+    # transformers then lets all processes generate as long as any of them does.
+    base._is_fsdp_managed_module = True  # type: ignore[assignment]

@@ -23,7 +23,7 @@ def response_and_prompt_losses(model: PeftModel, batch: MicroBatch) -> tuple[Los
     The decoder runs once; the second set of logits is the only cost of the prompts.
     """
     hidden, learned = hidden_states(model, batch), supervised_positions(batch.labels)
-    prompt = (batch.attention_mask[:, 1:] == 1) & ~learned
+    prompt = (batch.attention_mask[:, 1:] == 1) & ~learned & batch.is_counted
     unweighted = batch._replace(weights=None)
     return _losses_at(model, batch, hidden, learned), _losses_at(model, unweighted, hidden, prompt)
 

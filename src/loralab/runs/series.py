@@ -114,10 +114,16 @@ def point(checkpoints_dir: Path, name: str, step: int) -> None:
         os.replace(scratch, checkpoints_dir / name)
 
 
-def prune(checkpoints_dir: Path, keep_last: int) -> None:
-    """Removes all but the newest checkpoints and those that hold the best model as each of them knows it."""
+def prune(checkpoints_dir: Path, keep_last: int, needed: int = 0) -> None:
+    """Removes all but the newest checkpoints, those that hold the best model by their own account, and one.
+
+    Args:
+        checkpoints_dir: The folder of a run's checkpoints.
+        keep_last: How many of the newest stay.
+        needed: The newest one up to this step stays too.
+    """
     steps = saved_steps(checkpoints_dir)
-    kept = set(steps[:keep_last])
+    kept = {*steps[:keep_last], *[step for step in steps if step <= needed][:1]}
     for step in steps[:keep_last]:
         with contextlib.suppress(OSError, ValueError, KeyError):
             kept.add(read_progress(checkpoints_dir, step)["best"]["step"])

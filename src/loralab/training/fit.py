@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import lightning.pytorch as pl
 import torch
@@ -15,14 +15,19 @@ from loralab.callbacks.recorder import Recorder
 from loralab.config.load import task_overrides
 from loralab.config.resume_rules import AUTO
 from loralab.config.schema import TrainConfig
-from loralab.data.cutting import MicroBatchSize
-from loralab.distributed.group import first_then_others, is_first, on_first
-from loralab.errors import ConfigError, Interrupted, ProcessLost
+from loralab.distributed.group import (
+    agree,
+    first_then_others,
+    is_first,
+    on_first,
+    world_size,
+)
+from loralab.errors import ConfigError, Interrupted
 from loralab.evaluation.compare import compare
 from loralab.evaluation.tables import print_comparison
 from loralab.model.lora import count_parameters, save_adapter
 from loralab.modules.stepping import RowTooLarge
-from loralab.runs.folder import RunFolder, read_json, resume_command
+from loralab.runs.folder import RunFolder, read_json
 from loralab.runs.lock import hold
 from loralab.runs.series import load_best
 from loralab.training.closing import record_adapter, record_memory
@@ -30,7 +35,7 @@ from loralab.training.dry_run import plan_run
 from loralab.training.introduction import print_data
 from loralab.training.loggers import finish_loggers, keep_adapter
 from loralab.training.memory_plan import AUTO as MEMORY_AUTO
-from loralab.training.plan import TrainingPlan, less_memory, plan_training, with_size
+from loralab.training.plan import less_memory, with_size
 from loralab.training.record import (
     begin_training,
     close_run,
@@ -40,7 +45,8 @@ from loralab.training.record import (
 )
 from loralab.training.resume import check_same_data, check_same_processes, explain_auto, reopen
 from loralab.training.session import Session, assemble, stored_size
-from loralab.training.setup import Setup, prepare
+from loralab.training.setup import prepare
+from loralab.training.together import agreed_plan, leaving_together, told_how_to_go_on
 from loralab.training.trainer import is_sharded
 
 
@@ -64,11 +70,16 @@ def train(config: TrainConfig, callbacks: Sequence[pl.Callback] = ()) -> RunFold
     if resumed:
         check_same_processes(resumed)
         config = resumed.config
+    elif config.trainer.num_processes != world_size():
+        raise ConfigError(
+            f"trainer.devices={config.trainer.devices} and trainer.num_nodes={config.trainer.num_nodes}, but "
+            f"{world_size()} processes were started. Start the run with train.py."
+        )
     setup = first_then_others(lambda: prepare(config))
     plan = agreed_plan(config, setup)
     if resumed and config.trainer.batch_size == MEMORY_AUTO:
         plan = with_size(plan, on_first(lambda: stored_size(resumed.run)) or plan.size)
-    plan.memory.check(plan.request)
+    agree(lambda: plan.memory.check(plan.request))
     with contextlib.ExitStack() as held:
 
         def begin() -> RunFolder:
@@ -88,23 +99,12 @@ def train(config: TrainConfig, callbacks: Sequence[pl.Callback] = ()) -> RunFold
         def build() -> Session:
             return assemble(run, plan, setup, console, resumed, callbacks)
 
-        if is_first():
-            run_stages(run, console, started, build)
-        else:
-            follow(run, build)
+        with leaving_together():
+            if is_first():
+                run_stages(run, console, started, build)
+            else:
+                follow(run, build)
     return run
-
-
-def agreed_plan(config: TrainConfig, setup: Setup) -> TrainingPlan:
-    """Plans a run; what memory decides is the same in all processes, as the first one finds it."""
-    plans: list[TrainingPlan] = []
-
-    def choose() -> tuple[TrainConfig, MicroBatchSize]:
-        plans.append(plan_training(config, setup))
-        return plans[0].config, plans[0].size
-
-    chosen, size = on_first(choose)
-    return plans[0] if plans else with_size(plan_training(chosen, setup), size)
 
 
 def follow(run: RunFolder, build: Callable[[], Session]) -> None:
@@ -120,15 +120,6 @@ def follow(run: RunFolder, build: Callable[[], Session]) -> None:
             keep_best(session)
             if session.plan.config.eval.enabled:
                 compare_with_base(session)
-
-
-@contextlib.contextmanager
-def told_how_to_go_on(run: RunFolder) -> Iterator[None]:
-    """Adds to the error of a lost process what to type once it is mended."""
-    try:
-        yield
-    except ProcessLost as error:
-        raise ProcessLost(f"{error}. Continue with: {resume_command(run)}") from error
 
 
 def run_stages(run: RunFolder, console: Console, started: float, build: Callable[[], Session]) -> None:

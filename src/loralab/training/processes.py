@@ -28,6 +28,8 @@ def run_training(config: TrainConfig) -> None:
         SystemExit: A process that was started failed; it has said why.
     """
     here = place_of(os.environ)
+    if config.dry_run and here.rank > 0:
+        return  # the first process plans for all
     if here.world_size > 1:
         check_place(config.trainer, here)
         config = in_processes(config, here.local_world_size, here.num_nodes)
@@ -41,6 +43,9 @@ def run_training(config: TrainConfig) -> None:
     from loralab.model.hardware import resolve_device
     from loralab.training.fit import train
 
+    if config.dry_run:
+        train(config)
+        return
     with joined(resolve_device(config.trainer.accelerator).type):
         train(config)
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import lightning.pytorch as pl
+import torch
+from lightning.fabric.utilities import move_data_to_device
 from peft import PeftModel
 from rich.console import Console
 from transformers import PreTrainedModel
@@ -44,6 +46,7 @@ from loralab.training.resume import Resumed, record_changes
 from loralab.training.setup import Setup
 from loralab.training.trainer import build_trainer, is_sharded
 
+LARGEST_SEED = 2**32
 BASE = "base"
 """Where the manifest keeps what tells the base from another one."""
 MICRO_BATCH_TOKENS = "micro_batch_tokens"
@@ -98,7 +101,7 @@ def assemble(
     module = build_module(run, plan, setup, meter)
     plan = settled(run, plan, module, meter, console)
     # All begin with the same adapter; from here on each draws dropout of its own.
-    seed_generators(config.seed + rank())
+    seed_generators((config.seed + rank()) % LARGEST_SEED)
     datamodule = DataModule(data, plan.steps, plan.layout, plan.size, setup.tokenizer.pad_token_id)
     recorder = Recorder(config.callbacks.log_every, meter)
     checkpoints = Checkpoints(run, config.callbacks, recorder, console)
@@ -147,7 +150,8 @@ def build_module(run: RunFolder, plan: TrainingPlan, setup: Setup, meter: Memory
         module.limit.is_fixed = True
     if world_size() > 1:
         # Other GPUs may round otherwise where an adapter begins with values computed from the base.
-        weights, state = on_first(lambda: (module.masters.state_dict(), module.method_state()))
+        begun = (module.masters.state_dict(), module.method_state())
+        weights, state = on_first(lambda: move_data_to_device(begun, torch.device("cpu")))
         module.masters.load_state_dict(weights)
         module.load_method_state(state)
     meter.mark("adapted")

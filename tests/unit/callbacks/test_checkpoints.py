@@ -42,6 +42,7 @@ class Module:
         self.plan = StepPlan(num_rows=40, rows_per_step=1, epochs=1, max_steps=None, val_every=10, seed=0)
         self.method: dict[str, Any] = {}
         self.votes, self.peak_lr = Votes(), 0.1
+        self.guard = SimpleNamespace(episode=None)
 
     def method_state(self) -> dict[str, Any]:
         return self.method
@@ -132,3 +133,17 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"weights are not finite after step 3.*optim.lr=0.1"):
         steps.take()
     assert saved_steps(RunFolder(tmp_path).checkpoints_dir) == [2, 1]
+
+
+def test_what_a_spike_would_go_back_to_is_kept(tmp_path: Path) -> None:
+    steps = Steps(tmp_path, checkpoint_every=5, keep_last=1)
+    steps.take(6)
+    steps.module.guard.episode = {"start": 6}
+    steps.callback.config.checkpoint_every = 1
+    steps.take(3)
+    # With a checkpoint every step now, the newest planned one before the spike is that of step 6; before
+    # it only 5 was saved.
+    assert saved_steps(RunFolder(tmp_path).checkpoints_dir) == [9, 5]
+    steps.module.guard.episode = None
+    steps.take()
+    assert saved_steps(RunFolder(tmp_path).checkpoints_dir) == [10]

@@ -36,6 +36,7 @@ class Module:
     def __init__(self, value: float, method: dict[str, Any]) -> None:
         self.masters, self.method, self.device = Masters(value), method, torch.device("cpu")
         self.finished_steps, self.val_loss = 3, 0.5
+        self.guard, self.plan = SimpleNamespace(episode=None), SimpleNamespace(val_interval=3)
 
     def method_state(self) -> dict[str, Any]:
         return self.method

@@ -10,7 +10,7 @@ TORCHRUN = {
     "MASTER_ADDR": "node1", "MASTER_PORT": "29500",
 }  # fmt: skip
 SLURM = {
-    "SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1", "SLURM_NNODES": "2",
+    "SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_LOCALID": "1", "SLURM_NNODES": "2",
     "SLURM_NODELIST": "gpu[07-08]", "SLURM_JOB_ID": "41234",
 }  # fmt: skip
 
@@ -20,7 +20,12 @@ def test_a_process_that_is_told_nothing_is_alone() -> None:
 
 
 def test_a_single_task_of_slurm_is_alone() -> None:
-    assert place_of({**SLURM, "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}).world_size == 1
+    assert place_of({**SLURM, "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}).world_size == 1
+
+
+def test_a_command_in_the_script_of_a_job_waits_for_nobody() -> None:
+    script = {name: value for name, value in SLURM.items() if not name.startswith("SLURM_STEP")}
+    assert place_of({**script, "SLURM_NTASKS": "8", "SLURM_PROCID": "0"}).world_size == 1
 
 
 def test_torchrun_says_where_a_process_is() -> None:

@@ -24,6 +24,7 @@ def test_an_exchange_that_breaks_off_is_a_lost_process(
         getattr(replicas, exchange)(torch.tensor(1))
 
 
-def test_every_process_of_a_machine_has_a_gpu_of_its_own() -> None:
-    replicas = Replicas(Place(3, 4, 1, 2, "here", 1), torch.device("cuda", 1))
-    assert replicas.parallel_devices == [torch.device("cuda", 0), torch.device("cuda", 1)]
+def test_a_process_computes_on_its_own_device_whatever_its_number() -> None:
+    replicas = Replicas(Place(3, 4, 1, 2, "here", 1), torch.device("cuda", 0))
+    assert replicas.root_device == torch.device("cuda", 0)
+    assert len(replicas.parallel_devices or []) == 2
