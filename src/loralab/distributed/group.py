@@ -217,15 +217,15 @@ def first_then_others(action: Callable[[], Value]) -> Value:
     return made[0] if made else action()
 
 
-def wait_for_all() -> None:
+def wait_for_all(longest: timedelta = PATIENCE) -> None:
     """Waits until every process is here.
 
     Raises:
-        ProcessLost: Another process ended.
+        ProcessLost: Another process ended, or does not come in time.
     """
     if world_size() > 1:
         with noticing_the_lost():
-            dist.barrier(group=_Process.control)
+            dist.barrier(group=_Process.control, async_op=True).wait(longest)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from datetime import timedelta
 
 from loralab.config.schema import TrainConfig
 from loralab.data.cutting import MicroBatchSize
@@ -10,6 +11,9 @@ from loralab.errors import Interrupted, ProcessLost
 from loralab.runs.folder import RunFolder, resume_command
 from loralab.training.plan import TrainingPlan, plan_training, with_size
 from loralab.training.setup import Setup
+
+SHORT = timedelta(seconds=20)
+"""How long an interrupted process waits for the others, within what a launcher grants."""
 
 
 def agreed_plan(config: TrainConfig, setup: Setup) -> TrainingPlan:
@@ -30,8 +34,9 @@ def leaving_together() -> Iterator[None]:
     try:
         yield
     except Interrupted:
+        # Not for long: a signal outside of training may have come to one process alone.
         with contextlib.suppress(ProcessLost):
-            wait_for_all()
+            wait_for_all(SHORT)
         raise
     with contextlib.suppress(ProcessLost):
         wait_for_all()
