@@ -73,4 +73,5 @@ def verify(run: Reference, outputs: Outputs = Path("outputs")) -> None:
     if faults:
         raise ConfigError("\n  ".join([f"{found.path} has {plural(len(faults), 'fault')}:", *faults]))
     count = plural(len(saved_steps(found.checkpoints_dir)), "checkpoint")
-    say(make_console(), f"{found.path} is whole: files, metrics, {count}, adapter, data")
+    adapter = "adapter" if (found.adapter_dir / "adapter_model.safetensors").is_file() else "no adapter yet"
+    say(make_console(), f"{found.path} is whole: files, metrics, {count}, {adapter}, data")

@@ -109,6 +109,13 @@ def test_a_whole_run_is_whole(runs: Runs, tmp_path: Path) -> None:
     assert "outputs/train/a is whole: files, metrics, 2 checkpoints, adapter, data" in done.stdout
 
 
+def test_an_adapter_that_is_not_there_yet_is_not_called_whole(runs: Runs, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "outputs", "a", status="interrupted")
+    for file in run.adapter_dir.iterdir():
+        file.unlink()
+    assert "2 checkpoints, no adapter yet, data" in runs("verify", "a").stdout
+
+
 def swap_lines(run: RunFolder) -> None:
     lines = run.metrics_path.read_text().splitlines(keepends=True)
     run.metrics_path.write_text("".join([*lines[:2], lines[3], lines[2], *lines[4:]]))
