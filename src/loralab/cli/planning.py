@@ -181,6 +181,7 @@ def make_request(config: TrainConfig, quant: QuantConfig, dtype: torch.dtype) ->
         documents=(width,) * rows if config.data.packing else None,
         accumulation=-(-step // rows),
         shards=trainer.num_shards,
+        speed=trainer.speed,
     )
 
 

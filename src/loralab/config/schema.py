@@ -6,6 +6,7 @@ from typing import Any
 from loralab.config.callbacks import CallbacksConfig
 from loralab.config.data import DataConfig
 from loralab.config.model import LoraConfig, ModelConfig, QuantConfig
+from loralab.config.speed import SpeedConfig
 
 DEFAULT_LR = 2e-4
 EMBEDDED_LR = 2e-3
@@ -79,6 +80,8 @@ class TrainerConfig:
     the example x width) (NEFTune, arXiv:2310.05914, algorithm 1; 5, 10 or 15 there); 0 adds none."""
     threads: int | None = None
     """CPU threads; null leaves PyTorch's choice."""
+    speed: SpeedConfig = field(default_factory=SpeedConfig)
+    """Faster ways to the same numbers."""
 
     @property
     def num_processes(self) -> int:

@@ -1,6 +1,7 @@
 """Supervised fine-tuning: cross entropy on the tokens to learn."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,22 +27,31 @@ def supervised_positions(labels: Tensor) -> Tensor:
 
 
 def token_nll(
-    hidden: Tensor, targets: Tensor, project: Callable[[Tensor], Tensor], chunk: int = CHUNK_POSITIONS
+    hidden: Tensor,
+    targets: Tensor,
+    project: Callable[[Tensor], Tensor],
+    chunk: int = CHUNK_POSITIONS,
+    is_frozen: bool = False,
 ) -> Tensor:
     """Returns the negative log likelihood of each target, in float32.
 
-    Logits are computed `chunk` positions at a time and recomputed in the backward pass when there is
-    more than one chunk, so that the largest tensor of the step is bounded.
+    Logits are computed `chunk` positions at a time, so that the largest tensor of the step is bounded. A
+    frozen projection runs once: see `_FrozenNll`; of another one, logits are recomputed in the backward pass
+    when there is more than one chunk.
 
     Args:
         hidden: [num, hidden]
         targets: [num]
         project: Hidden states to logits.
         chunk: Positions per chunk.
+        is_frozen: Whether nothing in `project` learns.
 
     Returns:
         [num]: -log p(target) at each position.
     """
+    if is_frozen and hidden.requires_grad and torch.is_grad_enabled():
+        losses: Tensor = _FrozenNll.apply(hidden, targets, project, chunk)  # type: ignore[no-untyped-call]
+        return losses
 
     def chunk_nll(part: Tensor, part_targets: Tensor) -> Tensor:
         return F.cross_entropy(project(part).float(), part_targets, reduction="none")
@@ -52,3 +62,36 @@ def token_nll(
         checkpoint(chunk_nll, part, part_targets, use_reentrant=False)
         for part, part_targets in zip(hidden.split(chunk), targets.split(chunk), strict=True)
     ])  # fmt: skip
+
+
+class _FrozenNll(torch.autograd.Function):
+    """Losses with their gradients, found while the logits are there.
+
+    The loss of a position depends on its hidden state alone, so its gradient is known up to a factor before
+    the backward pass, which brings the factor: d(-log p) / d(logits) = p - onehot(target). No logits are kept
+    or computed again.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, targets: Tensor, project: Callable[[Tensor], Tensor], chunk: int
+    ) -> Tensor:
+        """Returns [num] losses; keeps [num, hidden] gradients of them."""
+        losses, gradients = [], []
+        for part, part_targets in zip(hidden.split(chunk), targets.split(chunk), strict=True):
+            leaf = part.detach().requires_grad_()
+            with torch.enable_grad():
+                logits = project(leaf)
+            error = logits.detach().float().log_softmax(-1)
+            wanted = part_targets[:, None]
+            losses.append(-error.gather(-1, wanted).squeeze(-1))
+            error.exp_().scatter_add_(-1, wanted, error.new_full((), -1.0).expand(wanted.shape))
+            gradients += torch.autograd.grad(logits, leaf, error.to(logits.dtype))
+        ctx.save_for_backward(torch.cat(gradients))
+        return torch.cat(losses)
+
+    @staticmethod
+    def backward(ctx: Any, *factors: Tensor) -> tuple[Tensor | None, ...]:
+        """Returns the gradient of the hidden states, and none for the rest."""
+        (gradients,) = ctx.saved_tensors
+        return (gradients * factors[0][:, None]).to(gradients.dtype), None, None, None

@@ -93,6 +93,11 @@ def projection(model: PreTrainedModel) -> Projection:
     return project
 
 
+def has_frozen_head(model: PreTrainedModel) -> bool:
+    """Says whether nothing in the output head learns, as a whole or by an adapter."""
+    return not any(parameter.requires_grad for parameter in model.get_output_embeddings().parameters())
+
+
 @torch.no_grad()
 def check_projection(model: PreTrainedModel) -> None:
     """Runs a few tokens both ways, so that no loss is ever taken of other logits than the model's own.

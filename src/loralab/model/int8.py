@@ -45,6 +45,15 @@ class Int8Linear(Linear8bitLt):
         Returns:
             [..., out], in the dtype of `x`.
         """
+        codes, scales = self._stored()
+        product: Tensor = _FrozenProduct.apply(x, codes, scales, self.state)  # type: ignore[no-untyped-call]
+        return product if self.bias is None else product + self.bias.to(x.dtype)
+
+    def restored(self, dtype: torch.dtype) -> Tensor:
+        """Returns the weight as numbers, [out, in]."""
+        return dequantize_int8(*self._stored(), dtype)
+
+    def _stored(self) -> tuple[Tensor, Tensor]:
         weight: Any = self.weight
         state: Any = self.state
         if weight.SCB is not None:
@@ -53,8 +62,7 @@ class Int8Linear(Linear8bitLt):
         if state.CB is None or state.CB.device != weight.device:
             # Moving a module moves its parameters only.
             state.CB, state.SCB = weight.data, state.SCB.to(weight.device)
-        product: Tensor = _FrozenProduct.apply(x, state.CB, state.SCB, state)  # type: ignore[no-untyped-call]
-        return product if self.bias is None else product + self.bias.to(x.dtype)
+        return state.CB, state.SCB
 
 
 class _FrozenProduct(torch.autograd.Function):

@@ -28,7 +28,8 @@ from loralab.model.adapters.context import AdapterContext
 from loralab.model.adapters.prompts import cache_shape
 from loralab.model.attention import enable_document_attention
 from loralab.model.checkpointing import recompute_layers
-from loralab.model.head import hidden_states, projection
+from loralab.model.fused_lora import fuse_lora
+from loralab.model.head import has_frozen_head, hidden_states, projection
 from loralab.model.layer_samples import (
     decoder_layers,
     extrapolate,
@@ -148,7 +149,10 @@ def build_shadow(model: PreTrainedModel, request: MemoryRequest) -> PeftModel:
         total_steps=MANY_STEPS,
     )
     with torch.device("meta"):
-        return attach_adapter(shadow, lora, 0, context).train()
+        adapted = attach_adapter(shadow, lora, 0, context).train()
+    if request.speed.fused_lora:
+        fuse_lora(adapted)
+    return adapted
 
 
 def trace_step(model: PeftModel, request: MemoryRequest, device_type: str) -> dict[str, Counter[str]]:
@@ -213,7 +217,7 @@ def run_step(
         log.stage, kept = HEAD, log.alive
         if hidden.requires_grad:  # Not where only the output head trains.
             hidden.register_hook(_entering(log, LAST_NORM))
-        loss = _loss(base, hidden, request.num_supervised)
+        loss = _loss(base, hidden, request)
         del hidden
         loss.backward()
         gathered = [master.grad for master in masters.parameters() if master.grad is not None]
@@ -264,6 +268,7 @@ def _micro_batch(request: MemoryRequest) -> MicroBatch:
     return MicroBatch(ids, mask, labels, position_ids=positions, bounds=bounds)
 
 
-def _loss(base: PreTrainedModel, hidden: Tensor, num_supervised: int) -> Tensor:
-    rows, places, targets = (torch.empty(num_supervised, dtype=torch.long) for _ in range(3))
-    return token_nll(hidden[:, :-1][rows, places], targets, projection(base)).sum()
+def _loss(base: PreTrainedModel, hidden: Tensor, request: MemoryRequest) -> Tensor:
+    rows, places, targets = (torch.empty(request.num_supervised, dtype=torch.long) for _ in range(3))
+    is_frozen = request.speed.fused_head and has_frozen_head(base)
+    return token_nll(hidden[:, :-1][rows, places], targets, projection(base), is_frozen=is_frozen).sum()

@@ -1,10 +1,11 @@
 """What the memory model is asked and what it answers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from loralab.config.model import LoraConfig, QuantConfig
+from loralab.config.speed import SpeedConfig
 
 QUANTIZED, UNQUANTIZED, ADAPTERS = "quantized weights", "unquantized weights", "adapters"
 GRADIENTS, OPTIMIZER, ACTIVATIONS = "gradients", "optimizer", "activations"
@@ -38,6 +39,8 @@ class MemoryRequest:
     """Micro-batches of a step; from the second on, all gradients are there from the start."""
     shards: int = 1
     """Processes that the decoder layers are split among (`sharding.shard_base`)."""
+    speed: SpeedConfig = field(default_factory=SpeedConfig)
+    """Which faster paths run."""
 
 
 @dataclass(frozen=True)

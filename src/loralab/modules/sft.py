@@ -6,15 +6,16 @@ from torch import Tensor
 from loralab.data.collate import MicroBatch
 from loralab.losses.parts import LossParts
 from loralab.losses.sft import supervised_positions, token_nll
-from loralab.model.head import hidden_states, projection
+from loralab.model.head import has_frozen_head, hidden_states, projection
 from loralab.model.lora import causal_lm
 from loralab.model.noise import noisy_embeddings
 from loralab.modules.base import AdapterModule
 
 
-def token_losses(model: PeftModel, batch: MicroBatch) -> LossParts:
+def token_losses(model: PeftModel, batch: MicroBatch, fused_head: bool = True) -> LossParts:
     """Returns the negative log likelihood of every supervised token, with its weight and source."""
-    return _losses_at(model, batch, hidden_states(model, batch), supervised_positions(batch.labels))
+    chosen = supervised_positions(batch.labels)
+    return _losses_at(model, batch, hidden_states(model, batch), chosen, fused_head)
 
 
 def response_and_prompt_losses(model: PeftModel, batch: MicroBatch) -> tuple[LossParts, LossParts]:
@@ -28,10 +29,13 @@ def response_and_prompt_losses(model: PeftModel, batch: MicroBatch) -> tuple[Los
     return _losses_at(model, batch, hidden, learned), _losses_at(model, unweighted, hidden, prompt)
 
 
-def _losses_at(model: PeftModel, batch: MicroBatch, hidden: Tensor, chosen: Tensor) -> LossParts:
+def _losses_at(
+    model: PeftModel, batch: MicroBatch, hidden: Tensor, chosen: Tensor, fused_head: bool = True
+) -> LossParts:
     """Returns the losses of chosen tokens: [batch, seq - 1] of those after the first."""
-    targets = batch.input_ids[:, 1:][chosen]
-    losses = token_nll(hidden[:, :-1][chosen], targets, projection(causal_lm(model)))
+    base, targets = causal_lm(model), batch.input_ids[:, 1:][chosen]
+    is_frozen = fused_head and has_frozen_head(base)
+    losses = token_nll(hidden[:, :-1][chosen], targets, projection(base), is_frozen=is_frozen)
     return LossParts(
         losses,
         None if batch.weights is None else batch.weights[:, 1:][chosen],
@@ -46,7 +50,7 @@ class SFTModule(AdapterModule):
         """Returns the cross entropy of each supervised token; in training with the noise of NEFTune."""
         alpha = self.config.trainer.neftune_alpha if self.training else 0.0
         with noisy_embeddings(causal_lm(self.model), batch, alpha):
-            return token_losses(self.model, batch)
+            return token_losses(self.model, batch, self.config.trainer.speed.fused_head)
 
     def validation_losses(self, batch: MicroBatch) -> tuple[LossParts, LossParts | None]:
         """Returns the losses of responses, and of prompts where `eval.prompt_loss` asks for them."""

@@ -142,6 +142,7 @@ class MemoryPlan:
             documents=batch.documents,
             accumulation=-(-rows_per_step(config, layout) // (rows_at_once * config.trainer.num_processes)),
             shards=config.trainer.num_shards,
+            speed=config.trainer.speed,
         )
 
     def estimate(self, request: MemoryRequest) -> MemoryEstimate:

@@ -27,6 +27,7 @@ from loralab.evaluation.compare import watched_answers
 from loralab.model.adapters.origin import base_facts, check_same_base
 from loralab.model.attention import enable_document_attention
 from loralab.model.checkpointing import recompute_layers
+from loralab.model.fused_lora import fuse_lora
 from loralab.model.load import load_base
 from loralab.model.lora import attach_adapter
 from loralab.model.quant_report import storage_table
@@ -145,6 +146,8 @@ def build_module(run: RunFolder, plan: TrainingPlan, setup: Setup, meter: Memory
     module = MODULES[config.objective.name](
         model, plan.steps, config, setup.dtype, data.source_names, max(1, len(data.shares))
     )
+    if config.trainer.speed.fused_lora:
+        fuse_lora(model)
     if is_sharded(config.trainer):
         shard_base(model)
         module.limit.is_fixed = True

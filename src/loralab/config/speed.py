@@ -1,0 +1,15 @@
+"""Faster ways to the same numbers."""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class SpeedConfig:
+    """What runs in fewer passes over memory than the plain model; each can be turned off to compare."""
+
+    fused_head: bool = True
+    """Find the gradient of the loss while the logits are there, once, instead of computing them again in the
+    backward pass; where the output head is frozen."""
+    fused_lora: bool = True
+    """Compute the frozen product of a LoRA layer and its update together; where neither dropout nor DoRA, nor
+    another dtype, stands between them."""
