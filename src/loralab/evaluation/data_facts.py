@@ -122,13 +122,15 @@ class PlanFacts:
     memory_note: str
     """What the largest micro-batch is."""
     free_bytes: int
-    """Memory that is free now."""
+    """Memory that is free now, for each process."""
     time_s: float
     """Estimated seconds of training and validation."""
     flops_per_s: float
     """Measured rate of matrix products."""
     efficiency: float
     """Share of that rate that the time assumes."""
+    num_processes: int = 1
+    """Processes that train together."""
 
 
 @dataclass(frozen=True)

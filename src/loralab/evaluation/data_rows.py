@@ -240,7 +240,9 @@ def check_rows(facts: DataFacts) -> list[tuple[str, ...]]:
 def plan_figures(plan: PlanFacts) -> list[Figure]:
     """Lists what the run would do and take."""
     total = sum(plan.memory_bytes.values())
+    each = f" for each of {plan.num_processes} processes" if plan.num_processes > 1 else ""
     over = ": more than that" if total > plan.free_bytes else ""
+    free = f"of {amount(plan.free_bytes)} free here{each}{over}"
     return [
         Figure(
             "parameters that train", f"{plan.num_adapter:,}",
@@ -254,9 +256,7 @@ def plan_figures(plan: PlanFacts) -> list[Figure]:
             "tokens per step", f"{plan.tokens_per_step:,.0f}", f"on average, {plan.padding:.1%} of it padding"
         ),
         Figure("time, estimated", f"about {duration(plan.time_s)}", _time_note(plan)),
-        Figure(
-            "memory, estimated", f"about {amount(total)}", f"of {amount(plan.free_bytes)} free here{over}"
-        ),
+        Figure("memory, estimated", f"about {amount(total)}", free),
     ]  # fmt: skip
 
 

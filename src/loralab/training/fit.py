@@ -238,7 +238,9 @@ def compare_with_base(session: Session) -> None:
     if not is_first():
         return
     record_comparison(run, comparison, config.samples)
-    print_comparison(session.console, comparison.figures, comparison.predictions[: config.samples])
+    print_comparison(
+        session.console, comparison.figures, comparison.predictions, config.samples, run.samples_path
+    )
     for logger in session.trainer.loggers:
         logger.log_metrics(
             {k: v for k, v in comparison.figures.items() if v is not None}, session.module.finished_steps
