@@ -23,8 +23,8 @@ MIXTURE_COLUMNS = (
     "source", "examples", "an epoch takes", "each is seen", "never seen", "share", "of the learned",
 )  # fmt: skip
 MIXTURE_NOTE = (
-    "share: of the examples of an epoch; of the learned: of its tokens to learn. "
-    "Every epoch takes the same examples."
+    "first N rows: no more are read (data.max_examples); share: of the examples of an epoch; of the "
+    "learned: of its tokens to learn. Every epoch takes the same examples."
 )
 CHECK_COLUMNS = (
     "split", "examples", "fewest learned", "looked into", "learned ends", "one BOS", "two BOS",
@@ -195,7 +195,7 @@ def mixture_rows(lines: Sequence[MixtureLine]) -> list[tuple[str, ...]]:
     taken = sum(line.taken for line in lines) or 1
     learned = sum(line.learned for line in lines) or 1
     return [
-        (line.name, f"{line.available:,}", f"{line.taken:,}", times_seen(line), f"{line.unused:,}",
+        (line.label, f"{line.available:,}", f"{line.taken:,}", times_seen(line), f"{line.unused:,}",
          f"{line.taken / taken:.1%}", f"{line.learned / learned:.1%}")
         for line in lines
     ]  # fmt: skip

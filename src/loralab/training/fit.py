@@ -165,9 +165,8 @@ def introduce(session: Session) -> None:
         soft_wrap=True,
     )
     print_data(console, config, session.setup.data, session.plan.layout)
-    console.print(
-        f"{steps.total_steps} steps, {steps.steps_per_epoch} per epoch, validation every {steps.val_interval}"
-    )
+    total = f"{steps.total_steps} step{'s' * (steps.total_steps != 1)}"
+    console.print(f"{total}, {steps.steps_per_epoch} per epoch, validation every {steps.val_interval}")
 
 
 def fit(session: Session) -> None:
