@@ -20,6 +20,9 @@ def main(config: "DictConfig") -> None:
     with exit_codes(TrainConfig):
         settings = load_train(config, config_faults)
         check_writable(settings.run.outputs_dir, "run.outputs_dir")
+        from loralab.data.opening import check_forms  # imports NumPy
+
+        check_forms(settings.data)
         from loralab.training.processes import (
             run_training,  # imports torch, which --help and bad configs need not wait for
         )

@@ -42,10 +42,10 @@ class Interrupted(Exception):
     """A run stopped by a signal; the message says how to continue. Ends a command with exit code 130."""
 
 
-def did_you_mean(word: str, options: Iterable[str]) -> str:
-    """Returns `" Did you mean 'x'?"` for the closest option, or an empty string when none is close."""
-    close = difflib.get_close_matches(word, list(options), n=1, cutoff=0.6)
-    return f" Did you mean {close[0]!r}?" if close else ""
+def did_you_mean(word: str, options: Iterable[str], most: int = 1) -> str:
+    """Returns `" Did you mean 'x'?"` for the closest options, or an empty string when none is close."""
+    close = difflib.get_close_matches(word, list(options), n=most, cutoff=0.6)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def leave(code: int, message: str) -> NoReturn:

@@ -585,7 +585,8 @@ def test_all_faults_are_reported_in_one_message() -> None:
     ),
     (
         "data.contamination.benchmarks=[{path:a.jsonl,weight:2}]",
-        "data.contamination.benchmarks[0].weight is unknown.",
+        "data.contamination.benchmarks[0].weight is unknown. Known: columns, encoding, format, path, "
+        "revision, split, subset.",
     ),
     (
         "data.contamination.benchmarks=[{path:a.jsonl,encoding:[b]}]",
@@ -607,6 +608,11 @@ def test_all_faults_are_reported_in_one_message() -> None:
     (
         "data.sources=[{path:a},{path:b,wieght:2}]",
         "data.sources[1].wieght is unknown. Did you mean 'weight'?",
+    ),
+    (
+        "data.sources=[{file:a}]",
+        "data.sources[0].file is unknown. Known: columns, encoding, epochs, format, loss_weight, name, path, "
+        "prompt_template, revision, rows, split, subset, weight.",
     ),
     (
         "data.sources=[{path:a,columns:{promt:q}}]",

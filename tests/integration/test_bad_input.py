@@ -127,6 +127,11 @@ BEFORE_TRAINING = [
         ["data.max_length=512", "use 256 or less"],
     ),
     on_files(
+        "a column that is not there, before the model is looked at",
+        ["data.columns.text=body", "model.path={tmp}/no-such-model"],
+        ["data.columns.text='body' is not a field of the first row."],
+    ),
+    on_files(
         "an outputs folder below a file of the system",
         ["run.outputs_dir=/dev/null/x"],
         ["run.outputs_dir=/dev/null/x cannot be written", "Choose another folder"],

@@ -86,6 +86,12 @@ def test_every_layout_can_be_planned(plan_tiny, option):
     assert "filled" in text
 
 
+def test_a_dry_run_says_what_each_of_several_processes_takes(plan_tiny):
+    _, text = plan_tiny("trainer.batch_size=4", "trainer.step_examples=4", "trainer.devices=2")
+    assert " GiB in each of 2 processes, in micro-batches of 2 rows\n" in text
+    assert "free here for each of 2 processes" in " ".join(text.split())
+
+
 def test_a_dry_run_refuses_a_name_that_is_taken(plan_tiny):
     plan_tiny("run.name=taken")
     with pytest.raises(ConfigError, match="exists already"):

@@ -234,7 +234,8 @@ def test_the_end_of_a_run_sets_the_estimate_beside_what_was_measured(
     assert memory["measured_peak_gib"] > 0
     assert sum(memory["estimate"].values()) > 0
     text = capsys.readouterr().out
-    assert "a step was estimated at" in " ".join(text.split())
+    assert "memory: a step of the longest rows was estimated at" in text
+    assert "; the steps taken reached" in text
     updates = read(run.path / "adapter.json")["layers"]
     assert all(1 <= update["effective_rank"] <= 8 and update["gradient_rms"] > 0 for update in updates)
     assert "How the base is stored" in (run.path / "report.html").read_text()

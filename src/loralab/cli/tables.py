@@ -163,6 +163,10 @@ def print_findings(console: Console, gathered: Gathered, config: DataConfig) -> 
     action = config.privacy.action
     found = _listed(private.items()) if private else "none found"
     say(console, f"personal data     {'not looked for' if action == 'none' else f'{found} ({action})'}")
+    for kind in private:
+        rows = [row for account in gathered.accounts for row in account.private_examples.get(kind, ())]
+        for row in rows[:MOST_ROWS_OF_A_CHECK]:
+            say(console, f"  {kind}  {row.file} {row.place}: {_shown(row)}")
 
 
 def spread_cells(values: Spread) -> list[str]:
@@ -176,8 +180,12 @@ def _listed(counts: Iterable[tuple[str, int]]) -> str:
 
 def _describe(row: RemovedRow) -> str:
     text = f"{row.file} {row.place}: {row.reason}".replace(f"{Path(row.file).parent}/", "")
-    shown = row.excerpt if len(row.excerpt) <= MOST_EXCERPT_CHARS else f"{row.excerpt[:MOST_EXCERPT_CHARS]}…"
-    return f"{text}\n  {shown}" if shown else text
+    return f"{text}\n  {_shown(row)}" if row.excerpt else text
+
+
+def _shown(row: RemovedRow) -> str:
+    """The beginning of what a report shows of a row."""
+    return row.excerpt if len(row.excerpt) <= MOST_EXCERPT_CHARS else f"{row.excerpt[:MOST_EXCERPT_CHARS]}…"
 
 
 def print_written(console: Console, tally: Tally, files: Mapping[str, tuple[int, Path]]) -> None:

@@ -96,7 +96,8 @@ def run_validate(request: Request, limit: int) -> int:
         if faults.rows or breaks_off:
             parts = f"{num_rows - faults.rows:,} valid + {faults.rows:,} with faults"
             ending = "; the rest cannot be read" if breaks_off else ""
-            say(console, f"{name}{plural(num_rows, 'row')} = {parts}{form}{ending}")
+            read = f"{plural(num_rows, 'row')} = {parts}{form}{ending}" if num_rows else "no row was read"
+            say(console, f"{name}{read}")
         else:
             say(console, f"{name}{plural(num_rows, 'row')}, all valid{form}")
         num_faulty += faults.rows + bool(breaks_off)

@@ -283,7 +283,9 @@ def _typed(key: str, entry: Any, schema: type) -> Any:
         known |= {f"{group}.{name}" for name in leaf_keys(inner) if group in known}
     for name in dotted_keys(entry):
         if name not in known:
-            raise ConfigError(f"{key}.{name} is unknown.{did_you_mean(name, known)}")
+            groups = sorted({each.partition(".")[0] for each in known})
+            near = did_you_mean(name, known) or f" Known: {', '.join(groups)}."
+            raise ConfigError(f"{key}.{name} is unknown.{near}")
     try:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), entry))
     except OmegaConfBaseException as error:

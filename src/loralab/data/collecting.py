@@ -16,7 +16,7 @@ from loralab.data.corpus import Corpus, CorpusWriter
 from loralab.data.dedup import ExactDuplicates
 from loralab.data.holdout import hold_out
 from loralab.data.intake import Intake
-from loralab.data.opening import check_purpose, explain_form, open_source, refuse_faults
+from loralab.data.opening import check_purpose, explain_form, first_rows, open_source, refuse_faults
 from loralab.data.report import SourceReport
 from loralab.data.serialization import record_from_json
 from loralab.data.source import PARTS, Source
@@ -107,7 +107,7 @@ def collect(sources: Sequence[Source], config: DataConfig, seed: int, folder: Pa
 def _read(
     source: Source, number: int, config: DataConfig, writer: CorpusWriter, seen: SeenRows
 ) -> SourceReport:
-    limit = config.max_examples if source.part == "train" else None
+    limit = first_rows(source, config)
     form, rows = open_source(source, config.on_error, limit)
     check_purpose(source, form, config.preference)
     name, reason, rows = explain_form(source, form, rows)

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
+from loralab.config.data import DataConfig
 from loralab.data.formats.detection import NUM_PROBED_ROWS, choose_format
 from loralab.data.formats.registry import FORMATS, Format, check_format
 from loralab.data.intake import INVALID, NO_ANSWER, UNREADABLE, RawRow
-from loralab.data.source import Source
+from loralab.data.source import Source, list_sources
 from loralab.data.sources import Row, expand_paths, is_hub, read_hub, read_rows
 from loralab.data.tally import SHOWN_EXAMPLES, RemovedRow, Tally, shorten
 from loralab.errors import DataError
@@ -62,6 +63,31 @@ def open_source(
             raise _explain_misfit(source, first, error, on_error) from None
         form = common
     return form, chain(first, rows)
+
+
+def check_forms(config: DataConfig) -> None:
+    """Looks whether the first rows of every local file can be trained on, before anything large is imported.
+
+    Raises:
+        DataError: No form fits, a mapped column is not there, or the rows hold no answers; one message for
+            all sources.
+    """
+    faults = []
+    for source in list_sources(config):
+        if is_hub(source.path):
+            continue
+        try:
+            form, _ = open_source(source, config.on_error, first_rows(source, config))
+            check_purpose(source, form, config.preference)
+        except DataError as error:
+            faults.append(str(error))
+    if faults:
+        raise DataError("\n  ".join(faults))
+
+
+def first_rows(source: Source, config: DataConfig) -> int | None:
+    """Most rows that are read of a source; None reads all."""
+    return config.max_examples if source.part == "train" else None
 
 
 def _explain_misfit(source: Source, rows: Sequence[RawRow], error: DataError, on_error: str) -> DataError:

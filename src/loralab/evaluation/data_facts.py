@@ -79,6 +79,13 @@ class MixtureLine:
     """Examples that it never sees; every epoch takes the same."""
     learned: int
     """Tokens to learn in what it takes, repeats included."""
+    limit: int | None = None
+    """`data.max_examples` where it ended the reading of the source."""
+
+    @property
+    def label(self) -> str:
+        """The source, with how many of its rows were read where not all were."""
+        return self.name if self.limit is None else f"{self.name}, first {self.limit:,} rows"
 
 
 @dataclass(frozen=True)
@@ -122,13 +129,15 @@ class PlanFacts:
     memory_note: str
     """What the largest micro-batch is."""
     free_bytes: int
-    """Memory that is free now."""
+    """Memory that is free now, for each process."""
     time_s: float
     """Estimated seconds of training and validation."""
     flops_per_s: float
     """Measured rate of matrix products."""
     efficiency: float
     """Share of that rate that the time assumes."""
+    num_processes: int = 1
+    """Processes that train together."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +258,7 @@ def mixture_lines(data: PreparedData, layout: Layout) -> list[MixtureLine]:
     seen, learned = np.bincount(layout.mixture, minlength=len(examples)), _learned(examples)
     if len(data.shares) <= 1 and (seen == 1).all():
         return []
-    lines = []
+    lines, limits = [], {source.name: source.limit for source in data.report.sources}
     for place in range(len(data.shares)):
         own = sources == place
         times = seen[own]
@@ -262,6 +271,7 @@ def mixture_lines(data: PreparedData, layout: Layout) -> list[MixtureLine]:
                 most=int(times.max(initial=0)),
                 unused=int((times == 0).sum()),
                 learned=int((times * learned[own]).sum()),
+                limit=limits.get(data.source_names[place]),
             )
         )
     return lines

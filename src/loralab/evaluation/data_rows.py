@@ -23,8 +23,8 @@ MIXTURE_COLUMNS = (
     "source", "examples", "an epoch takes", "each is seen", "never seen", "share", "of the learned",
 )  # fmt: skip
 MIXTURE_NOTE = (
-    "share: of the examples of an epoch; of the learned: of its tokens to learn. "
-    "Every epoch takes the same examples."
+    "first N rows: no more are read (data.max_examples); share: of the examples of an epoch; of the "
+    "learned: of its tokens to learn. Every epoch takes the same examples."
 )
 CHECK_COLUMNS = (
     "split", "examples", "fewest learned", "looked into", "learned ends", "one BOS", "two BOS",
@@ -195,7 +195,7 @@ def mixture_rows(lines: Sequence[MixtureLine]) -> list[tuple[str, ...]]:
     taken = sum(line.taken for line in lines) or 1
     learned = sum(line.learned for line in lines) or 1
     return [
-        (line.name, f"{line.available:,}", f"{line.taken:,}", times_seen(line), f"{line.unused:,}",
+        (line.label, f"{line.available:,}", f"{line.taken:,}", times_seen(line), f"{line.unused:,}",
          f"{line.taken / taken:.1%}", f"{line.learned / learned:.1%}")
         for line in lines
     ]  # fmt: skip
@@ -240,7 +240,9 @@ def check_rows(facts: DataFacts) -> list[tuple[str, ...]]:
 def plan_figures(plan: PlanFacts) -> list[Figure]:
     """Lists what the run would do and take."""
     total = sum(plan.memory_bytes.values())
+    each = f" for each of {plan.num_processes} processes" if plan.num_processes > 1 else ""
     over = ": more than that" if total > plan.free_bytes else ""
+    free = f"of {amount(plan.free_bytes)} free here{each}{over}"
     return [
         Figure(
             "parameters that train", f"{plan.num_adapter:,}",
@@ -254,9 +256,7 @@ def plan_figures(plan: PlanFacts) -> list[Figure]:
             "tokens per step", f"{plan.tokens_per_step:,.0f}", f"on average, {plan.padding:.1%} of it padding"
         ),
         Figure("time, estimated", f"about {duration(plan.time_s)}", _time_note(plan)),
-        Figure(
-            "memory, estimated", f"about {amount(total)}", f"of {amount(plan.free_bytes)} free here{over}"
-        ),
+        Figure("memory, estimated", f"about {amount(total)}", free),
     ]  # fmt: skip
 
 

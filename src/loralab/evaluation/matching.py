@@ -1,6 +1,7 @@
 """Whether a generated answer is right."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -15,6 +16,16 @@ def exact_match(answer: str, reference: str) -> bool:
     if isinstance(expected, dict | list):
         return _same(_parse(answer), expected)
     return answer.strip() == reference.strip()
+
+
+def explain_match(references: Sequence[str]) -> str:
+    """Says what an exact match is for these references, and how strict where they are free text."""
+    if all(isinstance(_parse(reference), dict | list) for reference in references):
+        return "exact match: the answer is the same JSON value as the reference"
+    return (
+        "exact match: the whole answer is the reference, letter for letter; strict for free text, where a "
+        "right answer in other words counts as wrong"
+    )
 
 
 def _parse(text: str) -> Any:

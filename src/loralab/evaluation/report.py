@@ -9,6 +9,7 @@ from typing import Any
 
 from loralab import metrics
 from loralab.evaluation.adapter_report import LayerUpdate
+from loralab.evaluation.matching import explain_match
 from loralab.evaluation.pages import load_template, write_page
 from loralab.evaluation.plots import PLOTS, count_non_finite, draw_plot, to_float
 from loralab.evaluation.report_tables import (
@@ -95,6 +96,7 @@ def render_report(run: RunRecord) -> str:
         provenance=_provenance(run.manifest),
         comparisons=comparisons,
         verdict=state_verdict(comparisons),
+        match_note=_match_note(run),
         facts=list_facts(run),
         samples=[{key: _clip(value) for key, value in row.items()} for row in run.samples[:MAX_SAMPLES]],
         plots=_plots(run),
@@ -174,6 +176,14 @@ def list_facts(run: RunRecord) -> list[Fact]:
             f"{_count(trainable)} of {_count(total)}" if math.isfinite(share) else "",
         ),
     ]
+
+
+def _match_note(run: RunRecord) -> str:
+    """Says what an exact match is; empty where none was looked for."""
+    references = [row["reference"] for row in run.samples if isinstance(row.get("reference"), str)]
+    if metrics.TEST_EXACT_MATCH not in run.summary or not references:
+        return ""
+    return f"E{explain_match(references).removeprefix('e')}."
 
 
 def _compare(label: str, base: float | None, tuned: float | None) -> Comparison:

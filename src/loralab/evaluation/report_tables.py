@@ -60,7 +60,7 @@ def estimate_table(memory: Mapping[str, Any]) -> ReportTable | None:
         rows.append(("estimate / measured", f"{total / measured:.1%}"))
     return ReportTable(
         "Memory of a step, estimated before the run",
-        "By part, for the largest micro-batch, in GiB.",
+        "By part, for a micro-batch of the longest rows, in GiB; measured on the steps that were taken.",
         ("Part", "GiB"),
         rows,
     )

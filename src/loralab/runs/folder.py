@@ -14,6 +14,8 @@ from loralab.errors import ConfigError, did_you_mean
 
 BEGINNING = (".lock", "overrides.yaml", "manifest.json", "data.json")
 """What is written before `config.yaml`, with which a folder is a run."""
+MOST_CLOSE = 3
+"""Runs that are named where the one that was asked for does not exist."""
 
 
 @dataclass(frozen=True)
@@ -151,16 +153,24 @@ def find_run(outputs_dir: str, reference: str, key: str) -> RunFolder:
         key: The config key they gave it under, for the message.
 
     Raises:
-        ConfigError: There is no such run; the message gives the closest id.
+        ConfigError: There is no such run; the message gives the closest ids.
     """
     for path in (Path(reference), Path(outputs_dir) / "train" / reference):
         if RunFolder(path).config_path.is_file():
             return RunFolder(path.absolute())
     train_dir = Path(outputs_dir) / "train"
     begun = sorted(train_dir.glob("*/config.yaml"), key=lambda path: (path.stat().st_mtime_ns, path))
-    known = [path.parent.name for path in begun]
-    latest = f" The latest is {known[-1]!r}." if known else f" There is none in {train_dir}."
-    raise ConfigError(f"{key}={reference} is not a run.{did_you_mean(reference, known)}{latest}")
+    known = [path.parent.name for path in reversed(begun)]
+    if not known:
+        raise ConfigError(f"{key}={reference} is not a run. There is none in {train_dir}.")
+    # An id begins with date and time, which makes the rest of it alone no close match.
+    parts = [name for name in known if reference in name]
+    close = f" Did you mean {' or '.join(map(repr, parts[:MOST_CLOSE]))}?" if parts else ""
+    others = "" if outputs_dir == "outputs" else f" --outputs {outputs_dir}"
+    raise ConfigError(
+        f"{key}={reference} is not a run.{close or did_you_mean(reference, known, MOST_CLOSE)} The latest is "
+        f"{known[0]!r}; `loralab runs list{others}` shows all."
+    )
 
 
 def resume_command(run: RunFolder) -> str:

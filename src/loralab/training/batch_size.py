@@ -15,7 +15,7 @@ from loralab.model.memory_request import OPTIMIZER
 from loralab.modules.base import AdapterModule
 from loralab.runs.generators import random_state, restore_random_state
 from loralab.runs.memory import GIB, MemoryMeter
-from loralab.training.memory_plan import HEADROOM, MemoryPlan, padded, rows_per_step
+from loralab.training.memory_plan import HEADROOM, MemoryPlan, padded, rows_per_process
 
 
 def estimate_size(planner: MemoryPlan, layout: Layout) -> MicroBatchSize:
@@ -26,7 +26,7 @@ def estimate_size(planner: MemoryPlan, layout: Layout) -> MicroBatchSize:
     def fits(rows: int) -> bool:
         return planner.estimate(planner.request(MicroBatchSize(tokens=rows * width), layout)).peak <= limit
 
-    low, high = 0, min(rows_per_step(planner.config, layout), layout.num_units)
+    low, high = 0, rows_per_process(planner.config, layout)
     if fits(high):
         low = high
     while high - low > 1:

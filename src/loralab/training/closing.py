@@ -58,8 +58,8 @@ def record_memory(session: Session) -> None:
     update_summary(session.run, {metrics.MEMORY_PEAK_GIB: round(meter.peak_gib, 3)})
     if measured is not None:
         session.console.print(
-            f"memory: a step was estimated at {estimate.peak / GIB:.2f} GiB and took {measured:.2f} GiB "
-            f"({estimate.peak / GIB / measured - 1:+.0%})",
+            f"memory: a step of the longest rows was estimated at {estimate.peak / GIB:.2f} GiB "
+            f"({estimate.peak / GIB / measured - 1:+.0%}); the steps taken reached {measured:.2f} GiB",
             soft_wrap=True,
         )
 

@@ -104,6 +104,7 @@ def estimate(plan: TrainingPlan, setup: Setup) -> PlanFacts:
         time_s=count_flops(size, config, setup, steps, shapes) / (rate * EFFICIENCY),
         flops_per_s=rate,
         efficiency=EFFICIENCY,
+        num_processes=config.trainer.num_processes,
     )
 
 

@@ -165,9 +165,8 @@ def introduce(session: Session) -> None:
         soft_wrap=True,
     )
     print_data(console, config, session.setup.data, session.plan.layout)
-    console.print(
-        f"{steps.total_steps} steps, {steps.steps_per_epoch} per epoch, validation every {steps.val_interval}"
-    )
+    total = f"{steps.total_steps} step{'s' * (steps.total_steps != 1)}"
+    console.print(f"{total}, {steps.steps_per_epoch} per epoch, validation every {steps.val_interval}")
 
 
 def fit(session: Session) -> None:
@@ -238,7 +237,9 @@ def compare_with_base(session: Session) -> None:
     if not is_first():
         return
     record_comparison(run, comparison, config.samples)
-    print_comparison(session.console, comparison.figures, comparison.predictions[: config.samples])
+    print_comparison(
+        session.console, comparison.figures, comparison.predictions, config.samples, run.samples_path
+    )
     for logger in session.trainer.loggers:
         logger.log_metrics(
             {k: v for k, v in comparison.figures.items() if v is not None}, session.module.finished_steps

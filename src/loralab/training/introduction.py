@@ -5,7 +5,9 @@ from rich.console import Console
 from loralab.config.schema import TrainConfig
 from loralab.data.layout import Layout
 from loralab.data.prepare import PreparedData
-from loralab.evaluation.data_rows import finding_line
+from loralab.data.tally import Removals, Tally
+from loralab.evaluation.data_facts import mixture_lines
+from loralab.evaluation.data_rows import finding_line, times_seen
 
 
 def print_data(console: Console, config: TrainConfig, data: PreparedData, layout: Layout) -> None:
@@ -20,6 +22,11 @@ def print_data(console: Console, config: TrainConfig, data: PreparedData, layout
     )
     if layout.is_packed:
         console.print(f"packed into {layout.num_units:,} rows, {layout.fill:.1%} filled")
+    if mixture := mixture_lines(data, layout):
+        taken = (
+            f"{line.taken:,} of {line.available:,} from {line.label} ({times_seen(line)})" for line in mixture
+        )
+        console.print(f"an epoch takes {', '.join(taken)}", soft_wrap=True)
     for line in notices(data, config.data.privacy.action):
         console.print(f"note: {line}", soft_wrap=True)
 
@@ -32,18 +39,19 @@ def notices(data: PreparedData, privacy: str) -> list[str]:
         privacy: `data.privacy.action`.
     """
     report = data.report
-    removed: dict[str, int] = {}
+    removed = Tally()
     for tally in (*(source.tally for source in report.sources), *report.splits.values()):
-        for check, removals in tally.removed.items():
-            removed[check] = removed.get(check, 0) + removals.count
+        removed.add(tally)
     lines = [
         f"{source.name}: at most {source.limit:,} rows are read (data.max_examples)"
         for source in report.sources
         if source.limit is not None
     ]
-    if removed:
-        listed = ", ".join(f"{count:,} {check}" for check, count in removed.items())
-        lines.append(f"rows left out: {listed}")
+    if removed.num_removed:
+        lines.append(f"rows left out: {removed.describe()}")
+    too_long = removed.removed.get("over_length", Removals()).examples
+    # The reason names the policy where it was to keep a part of the row and could not.
+    lines += [f"{r.file} {r.place}: {r.reason}" for r in too_long if "data.over_length=" in r.reason][:1]
     cut = sum(ledger.truncated for ledger in report.ledgers.values())
     if cut:
         lost = sum(ledger.supervised_tokens_lost for ledger in report.ledgers.values())

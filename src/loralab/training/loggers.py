@@ -106,6 +106,8 @@ def _wandb_logger(config: TrainConfig, run: RunFolder) -> Logger:
             resume="allow",
             settings=wandb.Settings(silent=True),
         )
+        # Lightning sets an option that W&B has given up and warns of.
+        getattr(logger, "_wandb_init", {}).pop("anonymous", None)
         logger.answers = []
         _ = logger.experiment  # starts the run now, so that a missing login stops nothing later
     except (wandb.Error, OSError) as error:

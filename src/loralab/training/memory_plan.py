@@ -17,7 +17,6 @@ from loralab.data.layout import Layout
 from loralab.data.packing import document_bounds
 from loralab.data.prepare import PreparedData
 from loralab.data.store import supervised_of
-from loralab.distributed.group import place
 from loralab.errors import ConfigError
 from loralab.model.attention_choice import choose_attention
 from loralab.model.load import load_config, skeleton
@@ -114,7 +113,8 @@ class MemoryPlan:
             return round(self.config.trainer.memory_gib * GIB)
         if self.device.type == "cuda":
             return int(torch.cuda.mem_get_info(self.device)[0])
-        return available_memory() // place().local_world_size + self.process_bytes
+        trainer = self.config.trainer
+        return available_memory() // (trainer.num_processes // trainer.num_nodes) + self.process_bytes
 
     def request(
         self, size: MicroBatchSize, layout: Layout, config: TrainConfig | None = None
@@ -129,7 +129,7 @@ class MemoryPlan:
         config = config or self.config
         batch = largest_batch(layout, supervised_of(self.data.train.examples), size)
         # A group of examples is a micro-batch of its own, however many rows it has.
-        rows_at_once = 1 if layout.is_grouped else batch.rows
+        num_units = 1 if layout.is_grouped else batch.rows
         return MemoryRequest(
             quant=self.quant,
             lora=config.lora,
@@ -140,7 +140,7 @@ class MemoryPlan:
             checkpointing=config.trainer.gradient_checkpointing,
             optimizer=kind_of_state(config.optim),
             documents=batch.documents,
-            accumulation=-(-rows_per_step(config, layout) // (rows_at_once * config.trainer.num_processes)),
+            accumulation=-(-rows_per_step(config, layout) // (num_units * config.trainer.num_processes)),
             shards=config.trainer.num_shards,
             speed=config.trainer.speed,
         )
@@ -181,6 +181,18 @@ def rows_per_step(config: TrainConfig, layout: Layout) -> int:
     if trainer.batch_size == AUTO:
         return max(AUTO_STEP_EXAMPLES, trainer.num_processes)
     return int(trainer.batch_size) * trainer.accumulation * trainer.num_processes
+
+
+def rows_per_process(config: TrainConfig, layout: Layout) -> int:
+    """Most rows that a process takes of one step: no micro-batch has more."""
+    return min(-(-rows_per_step(config, layout) // config.trainer.num_processes), layout.num_units)
+
+
+def rows_at_once(config: TrainConfig, layout: Layout) -> int:
+    """Rows of a micro-batch, or groups of examples; one where `trainer.batch_size=auto` is to find them."""
+    if layout.is_grouped or config.trainer.batch_size == AUTO:
+        return 1
+    return min(int(config.trainer.batch_size), rows_per_process(config, layout))
 
 
 def largest_batch(layout: Layout, supervised: NDArray[np.int64], size: MicroBatchSize) -> LargestBatch:

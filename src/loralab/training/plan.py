@@ -27,7 +27,7 @@ from loralab.model.tokenizer import added_token_ids
 from loralab.optim.groups import check_lr_pattern
 from loralab.runs.memory import GIB
 from loralab.training.batch_size import estimate_size
-from loralab.training.memory_plan import AUTO, HEADROOM, MemoryPlan, rows_per_step
+from loralab.training.memory_plan import AUTO, HEADROOM, MemoryPlan, rows_at_once, rows_per_step
 from loralab.training.setup import Setup
 
 CALIBRATION_ROWS, CALIBRATION_BATCH = 64, 8
@@ -82,7 +82,7 @@ def plan_training(config: TrainConfig, setup: Setup) -> TrainingPlan:
     if config.trainer.batch_size == AUTO:
         size = estimate_size(memory, layout)
     else:
-        size = MicroBatchSize(rows=1 if layout.is_grouped else int(config.trainer.batch_size))
+        size = MicroBatchSize(rows=rows_at_once(config, layout))
     request = memory.request(size, layout)
     if config.optim.lr_pattern:
         # What trains is known once an adapter is there; one without values takes no weights to be made.
@@ -145,8 +145,8 @@ def propose(config: TrainConfig, setup: Setup, layout: Layout, memory: MemoryPla
         """Whether a step with this rank is estimated to stay within the memory."""
         lora = dataclasses.replace(config.lora, r=rank, alpha=scaled_alpha(rank, config.lora.rslora))
         wanted = dataclasses.replace(config, lora=lora)
-        rows = 1 if layout.is_grouped or config.trainer.batch_size == AUTO else config.trainer.batch_size
-        estimate = memory.estimate(memory.request(MicroBatchSize(rows=rows), layout, wanted))
+        size = MicroBatchSize(rows=rows_at_once(config, layout))
+        estimate = memory.estimate(memory.request(size, layout, wanted))
         return estimate.peak <= HEADROOM * memory.available_bytes
 
     modules = dict(setup.model.named_modules())
@@ -207,13 +207,16 @@ def describe_adapter(config: TrainConfig, setup: Setup) -> str:
 
 
 def _describe_memory(memory: MemoryPlan, size: MicroBatchSize, estimate: MemoryEstimate) -> str:
-    cut = f"{size.rows} rows" if size.tokens is None else f"up to {size.tokens:,} tokens"
+    rows = f"{size.rows} row{'s' * (size.rows != 1)}"
+    cut = rows if size.tokens is None else f"up to {size.tokens:,} tokens"
     stored = memory.stored
     kept = (
         "" if stored is None or stored.method == "bitsandbytes"
         else f"; its {stored.label} weights are taken for {memory.quant.name}"
     )  # fmt: skip
+    num_processes = memory.config.trainer.num_processes
+    each = f" in each of {num_processes} processes" if num_processes > 1 else ""
     return (
-        f"memory: {estimate.peak / GIB:.2f} GiB estimated of {memory.available_bytes / GIB:.1f} GiB, in "
-        f"micro-batches of {cut}{kept}"
+        f"memory: {estimate.peak / GIB:.2f} GiB estimated of {memory.available_bytes / GIB:.1f} GiB{each}, "
+        f"in micro-batches of {cut}{kept}"
     )

@@ -49,7 +49,8 @@ def evaluate_run(config: EvaluateConfig) -> RunFolder:
         metrics.MEMORY_PEAK_GIB: round(meter.peak_gib, 3),
         "wall_s": round(time.perf_counter() - started, 1),
     })  # fmt: skip
-    print_comparison(console, comparison.figures, comparison.predictions[: settings.eval.samples])
+    num_samples = settings.eval.samples
+    print_comparison(console, comparison.figures, comparison.predictions, num_samples, run.samples_path)
     close_run(run, "completed", console)
     return run
 

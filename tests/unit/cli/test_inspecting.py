@@ -45,6 +45,7 @@ def test_everything_about_rows(run: Run, write_rows: Run) -> None:
         "exact duplicates 1",
         "near duplicates not looked for: dedup.near=prompt or conversation",
         "personal data 1 email (report)",
+        "email rows.jsonl line 3: write to [EMAIL]",
         "turns 2 user, 2 assistant",
         "rows 2 of 2 turns",
         "row 5 16 26 27",

@@ -190,6 +190,7 @@ def test_auto_takes_on_each_card_the_rows_that_it_would_find_there(tiny):
         (["trainer.batch_size=auto"], 1, 16),
         (["trainer.batch_size=auto", "trainer.step_examples=6"], 1, 6),
         (["trainer.batch_size=4", "trainer.step_examples=6"], 4, 2),
+        (["trainer.batch_size=4", "trainer.step_examples=2"], 2, 1),
         (["trainer.batch_size=4", "trainer.accumulation=3"], 4, 3),
         (["trainer.batch_tokens=100", "data.max_length=30"], 3, 1),
         (["trainer.batch_tokens=20"], 1, 1),

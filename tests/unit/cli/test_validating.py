@@ -92,6 +92,13 @@ def test_a_file_that_breaks_off_counts_what_was_read(run: Run, tmp_path: Path) -
     )
 
 
+def test_a_file_of_which_no_row_can_be_read_has_no_rows_to_count(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
+    result = run("validate", "rows.jsonl", "columns.text=body")
+    assert result.exit_code == 2
+    assert result.output.splitlines()[1:] == ["no row was read"]
+
+
 def test_rows_that_no_one_can_read(run: Run, tmp_path: Path) -> None:
     (tmp_path / "broken.jsonl").write_text("{x\n" * 60 + '{"instruction": "a", "output": "b"}\n')
     result = run("validate", "broken.jsonl", "--limit", "1")

@@ -1,14 +1,16 @@
 """From a data file to checked records."""
 
 import json
+import sys
 from pathlib import Path
+from subprocess import run
 from typing import Any
 
 import pytest
 
-from loralab.config.data import ColumnsConfig, DataConfig, PrivacyConfig
+from loralab.config.data import ColumnsConfig, DataConfig, PrivacyConfig, SourceConfig
 from loralab.data.intake import Intake
-from loralab.data.opening import check_purpose, explain_form, open_source, refuse_faults
+from loralab.data.opening import check_forms, check_purpose, explain_form, open_source, refuse_faults
 from loralab.data.records import Conversation, Message, PreferencePair, Record
 from loralab.data.serialization import record_from_json
 from loralab.data.source import list_sources
@@ -323,3 +325,34 @@ def test_no_row_beyond_the_limit_is_looked_at(tmp_path: Path) -> None:
     assert [row.place for _, row in all_rows] == ["line 1", "line 2"]
     with pytest.raises(DataError, match="line 3"):
         open_source(source, limit=3)
+
+
+def test_what_first_rows_lack_is_said_of_all_sources_at_once(tmp_path: Path) -> None:
+    names = {
+        "asks.jsonl": {"ask": "a", "answer": "b"},
+        "prompts.jsonl": {"prompt": "a"},
+        "good.jsonl": {"text": "a"},
+    }
+    for name, row in names.items():
+        (tmp_path / name).write_text(json.dumps(row) + "\n")
+    asks, prompts, good = (str(tmp_path / name) for name in names)
+    wrong = SourceConfig(path=asks, columns=ColumnsConfig(prompt="asked"))
+    several = DataConfig(
+        "file", sources=[wrong, SourceConfig(path=good)], val_path=prompts, test_path="hub:a/b"
+    )
+    with pytest.raises(DataError) as refused:
+        check_forms(several)
+    assert str(refused.value) == (
+        f"data.sources[0].path={asks!r}: data.columns.prompt='asked' is not a field of the first row. "
+        "Did you mean 'ask'? Fields: ask, answer.\n"
+        f"  data.val_path={prompts!r}: no assistant turns: nothing to train on. Give rows with answers, or "
+        "map the answers with data.columns.response=<field>."
+    )
+    check_forms(DataConfig("file", path=good))
+    check_forms(DataConfig())
+
+
+def test_forms_are_checked_without_torch_and_transformers() -> None:
+    program = "import sys; import loralab.data.opening; print({'torch', 'transformers'} & set(sys.modules))"
+    result = run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout == "set()\n"

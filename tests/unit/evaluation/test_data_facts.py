@@ -6,7 +6,8 @@ from loralab.data.masking import IGNORE_INDEX, Example
 from loralab.data.mixing import SourceShare
 from loralab.data.prepare import PreparedData, PreparedSplit
 from loralab.data.records import Conversation, Message
-from loralab.data.report import DataReport
+from loralab.data.report import DataReport, SourceReport
+from loralab.data.tally import Tally
 from loralab.evaluation.data_facts import (
     Arrangement,
     MixtureLine,
@@ -15,6 +16,7 @@ from loralab.evaluation.data_facts import (
     mixture_lines,
     show_examples,
 )
+from loralab.evaluation.data_rows import mixture_rows
 
 CONVERSATION = Conversation((Message("user", "Hi"), Message("assistant", "Yes")), "rows.jsonl", 3)
 
@@ -91,6 +93,16 @@ def test_an_epoch_is_counted_by_source(tokenizer):
         MixtureLine("a", available=2, taken=1, fewest=0, most=1, unused=1, learned=1),
         MixtureLine("b", available=1, taken=3, fewest=3, most=3, unused=0, learned=9),
     ]
+
+
+def test_a_source_that_was_read_in_part_says_how_far(tokenizer):
+    data = prepared(tokenizer, [0, 0, 1], 2)
+    data.report.sources += [
+        SourceReport(name, "train", "text", Tally(2), limit=limit)
+        for name, limit in (("a", 1000), ("b", None))
+    ]
+    lines = mixture_lines(data, layout([2, 2, 2], [0, 1, 2]))
+    assert [row[0] for row in mixture_rows(lines)] == ["a, first 1,000 rows", "b"]
 
 
 def test_a_source_of_which_nothing_is_left_takes_part_with_nothing(tokenizer):

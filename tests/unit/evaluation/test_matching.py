@@ -1,6 +1,6 @@
 import pytest
 
-from loralab.evaluation.matching import exact_match
+from loralab.evaluation.matching import exact_match, explain_match
 
 REFERENCE = '{"call": "set_timer", "minutes": 20, "label": "pasta"}'
 
@@ -35,3 +35,13 @@ def test_text_answers_match_but_for_outer_white_space() -> None:
     assert exact_match(" Paris\n", "Paris")
     assert not exact_match("paris", "Paris")
     assert not exact_match("7.0", "7")
+
+
+def test_strictness_is_explained_where_a_reference_is_free_text() -> None:
+    strict = "strict for free text, where a right answer in other words counts as wrong"
+    assert (
+        explain_match([REFERENCE, "[1]"]) == "exact match: the answer is the same JSON value as the reference"
+    )
+    assert explain_match([REFERENCE, "Paris"]).endswith(strict)
+    # A number stands in JSON as well, but is compared as text.
+    assert explain_match(["18"]).endswith(strict)

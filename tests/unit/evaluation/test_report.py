@@ -165,6 +165,13 @@ def test_matches_are_marked_with_words(run_dir):
     assert not re.search("✗|✓", page_of(run_dir))
 
 
+def test_the_report_says_how_strict_an_exact_match_is(run_dir):
+    write_lines(run_dir / "samples.jsonl", [{**SAMPLE, "reference": "Paris"}])
+    assert "Exact match: the whole answer is the reference, letter for letter; strict" in page_of(run_dir)
+    (run_dir / "samples.jsonl").unlink()
+    assert "Exact match:" not in page_of(run_dir)
+
+
 def test_long_samples_and_many_samples_are_cut_and_counted(run_dir):
     write_lines(run_dir / "samples.jsonl", [{**SAMPLE, "base": "z" * 8_250}] * 23)
     page = page_of(run_dir)

@@ -1,4 +1,5 @@
 import datetime
+import os
 from pathlib import Path
 
 import pytest
@@ -24,10 +25,30 @@ def test_a_run_is_found_by_id_and_by_folder(tmp_path: Path) -> None:
 def test_an_unknown_run_names_the_closest_and_the_latest(tmp_path: Path) -> None:
     for run_id in ("2026-01-01_a", "2026-01-02_b"):
         create_run(str(tmp_path), "train", run_id).config_path.write_text("")
-    with pytest.raises(
-        ConfigError, match=r"resume=2026-01-01_c is not a run.*'2026-01-01_a'.*'2026-01-02_b'"
-    ):
+    with pytest.raises(ConfigError) as refused:
         find_run(str(tmp_path), "2026-01-01_c", "resume")
+    assert str(refused.value) == (
+        "resume=2026-01-01_c is not a run. Did you mean '2026-01-01_a' or '2026-01-02_b'? The latest is "
+        f"'2026-01-02_b'; `loralab runs list --outputs {tmp_path}` shows all."
+    )
+
+
+def test_a_part_of_an_id_names_the_newest_runs_that_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"^run=r8 is not a run\. There is none in outputs/train\.$"):
+        find_run("outputs", "r8", "run")
+    for day in range(1, 6):
+        path = create_run("outputs", "train", f"2026-01-0{day}_model_r8").config_path
+        path.write_text("")
+        os.utime(path, (day, day))
+    with pytest.raises(ConfigError) as refused:
+        find_run("outputs", "r8", "run")
+    assert str(refused.value) == (
+        "run=r8 is not a run. Did you mean '2026-01-05_model_r8' or '2026-01-04_model_r8' or "
+        "'2026-01-03_model_r8'? The latest is '2026-01-05_model_r8'; `loralab runs list` shows all."
+    )
 
 
 def test_a_taken_name_is_refused(tmp_path: Path) -> None:

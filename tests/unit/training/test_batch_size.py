@@ -102,6 +102,12 @@ def test_the_estimate_is_of_the_widest_rows_that_fit_and_at_least_one(per_token,
     assert estimate_size(planner, LAYOUT) == MicroBatchSize(tokens=rows * WIDTH)
 
 
+def test_a_process_is_given_no_more_than_its_part_of_a_step():
+    planner: Any = Planner(replace(AUTO, trainer=TrainerConfig(batch_size="auto", devices=4)), 1)
+    # 16 examples of a step, four for each process.
+    assert estimate_size(planner, LAYOUT) == MicroBatchSize(tokens=4 * WIDTH)
+
+
 def test_the_size_is_lowered_until_a_step_fits_beside_the_optimizer():
     module = Module()
     # 8 rows take 17.5 GiB, and 9 / 17.5 of them are 4; 4 take 9.5, and 9 / 9.5 of them are 3, which take 7.5.

@@ -80,10 +80,13 @@ def test_mlflow_holds_the_same_names_and_a_resumed_run_goes_on_in_it(tmp_path: P
     assert json.loads(table.read_text())["answer"] == ["five"]
 
 
-def test_wandb_offline_keeps_metrics_table_and_adapter(tmp_path: Path) -> None:
+def test_wandb_offline_keeps_metrics_table_and_adapter(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     run = run_folder(tmp_path)
     log_all(run, name="wandb", mode="offline")
     finish_loggers()
+    assert "WARNING" not in "".join(capfd.readouterr())
     (folder,) = run.path.glob("wandb/offline-run-*")
     (written,) = folder.glob("*.wandb")
     # W&B writes from a process of its own, which may be a moment behind.

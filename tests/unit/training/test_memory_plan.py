@@ -16,7 +16,7 @@ from loralab.config.schema import TrainConfig, TrainerConfig
 from loralab.data.cutting import MicroBatchSize
 from loralab.data.layout import Layout
 from loralab.training import memory_plan
-from loralab.training.memory_plan import MemoryPlan, largest_batch, rows_per_step
+from loralab.training.memory_plan import MemoryPlan, largest_batch, rows_at_once, rows_per_step
 
 LENGTHS = np.array([5, 40, 17, 3, 30, 22])
 SUPERVISED = np.array([1, 10, 4, 2, 20, 8])
@@ -75,6 +75,24 @@ def test_what_a_step_sees_does_not_depend_on_how_it_is_cut(trainer: dict[str, ob
     assert rows_per_step(config, layout()) == expected
 
 
+@pytest.mark.parametrize(
+    ("trainer", "how", "expected"),
+    [
+        ({"batch_size": 4}, {}, 4),
+        ({"batch_size": 4, "step_examples": 2}, {}, 2),
+        # Two processes take two and three of five.
+        ({"batch_size": 4, "step_examples": 5, "devices": 2}, {}, 3),
+        ({"batch_size": 40}, {}, len(LENGTHS)),
+        ({"batch_size": 4, "batch_tokens": 64}, {"batch_tokens": 64}, 1),
+        ({"batch_size": "auto"}, {}, 1),
+    ],
+)
+def test_no_micro_batch_is_larger_than_what_a_process_takes_of_a_step(
+    trainer: dict[str, Any], how: dict[str, int], expected: int
+) -> None:
+    assert rows_at_once(TrainConfig(trainer=TrainerConfig(**trainer)), layout(**how)) == expected
+
+
 def test_groups_are_counted_by_accumulation() -> None:
     config = TrainConfig(trainer=TrainerConfig(batch_tokens=64, accumulation=3))
     assert rows_per_step(config, layout(batch_tokens=64)) == 3
@@ -95,6 +113,14 @@ def test_what_is_free_is_read_before_the_weights_take_their_part(
     plan = plan_of(tiny_model_dir)
     assert plan.available_bytes == plan.available_bytes == 1000 + plan.process_bytes
     assert plan_of(tiny_model_dir, memory_gib=0.5).available_bytes == 2**29
+
+
+def test_processes_of_a_machine_share_what_is_free(
+    tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_plan, "available_memory", lambda: 1000)
+    plan = plan_of(tiny_model_dir, devices=2, num_nodes=3)
+    assert plan.available_bytes == 500 + plan.process_bytes
 
 
 @pytest.mark.parametrize(
