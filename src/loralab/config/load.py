@@ -33,6 +33,7 @@ from loralab.config.explanation import (
 )
 from loralab.config.folder import find_conf
 from loralab.config.schema import EvaluateConfig, TrainConfig
+from loralab.config.typed_rules import typed_faults
 from loralab.config.validate import validate_evaluate, validate_train
 from loralab.errors import (
     EXIT_INTERRUPTED,
@@ -64,18 +65,20 @@ def register_schemas() -> None:
     store.store(name="evaluate_schema", node=EvaluateConfig)
 
 
-def load_train(config: DictConfig, look: Look | None = None) -> TrainConfig:
+def load_train(config: DictConfig, look: Look | None = None, words: Sequence[str] = ()) -> TrainConfig:
     """Turns Hydra's composed config into a checked dataclass with every derived value filled in.
 
     Args:
         config: What Hydra composed.
         look: Finds the faults of the files that the config names.
+        words: What was typed, where not Hydra has read it.
 
     Raises:
         ConfigError: One message with every fault found.
     """
     typed = cast(TrainConfig, _to_object(config, TrainConfig))
-    validate_train(typed, look(typed.data) if look else ())
+    more = typed_faults(typed, [*task_overrides(), *words])
+    validate_train(typed, [*(look(typed.data) if look else ()), *more])
     return typed
 
 
@@ -92,7 +95,7 @@ def compose_train(overrides: Sequence[str]) -> TrainConfig:
     conf = str(find_conf().resolve())
     try:
         with initialize_config_dir(config_dir=conf, version_base="1.3"):
-            return load_train(compose("train", overrides=list(overrides)))
+            return load_train(compose("train", overrides=list(overrides)), None, overrides)
     except (ConfigCompositionException, OverrideParseException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, TrainConfig)) from error
     except ValueError as error:
