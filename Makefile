@@ -37,4 +37,5 @@ bench: $(READY)
 	$(VENV)/bin/python benchmarks/preparation.py --data "$(DATA)"
 	$(VENV)/bin/python benchmarks/memory.py
 	$(VENV)/bin/python benchmarks/loading.py
+	$(VENV)/bin/python benchmarks/logging_cost.py
 	$(VENV)/bin/python benchmarks/kills.py

@@ -307,6 +307,22 @@ BETWEEN_GROUPS = [
     (["trainer.batch_size=auto", "trainer.batch_tokens=512"], "trainer.batch_size=auto has no place."),
     (["trainer.step_examples=8", "trainer.batch_tokens=512"], "trainer.step_examples=8 has no place."),
     (["callbacks.stability.warmup=65"], "is above callbacks.stability.window=64"),
+    (
+        ["logger.uri=sqlite:///a.db"],
+        "logger.uri=sqlite:///a.db has no effect with logger=local; it belongs to",
+    ),
+    (["logger=wandb", "logger.uri=http://a"], "logger=wandb; it belongs to mlflow. Leave it out."),
+    (["logger=mlflow", "logger.mode=disabled"], "logger=mlflow; it belongs to wandb. Leave it out."),
+    (["logger=tensorboard", "logger.project=mine"], "it belongs to wandb, mlflow. Leave it out."),
+    (
+        ["callbacks.early_stopping.min_improvement=0.1"],
+        "min_improvement=0.1 has no effect without callbacks.early_stopping.patience. Give that too",
+    ),
+    (
+        ["callbacks.stability.enabled=false", "callbacks.stability.window=32"],
+        "callbacks.stability.window=32 has no effect with callbacks.stability.enabled=false.",
+    ),
+    (["resume=auto", "logger.mode=offline"], "logger.mode=offline has no effect with logger=local"),
     (["optim=paged_adamw", "trainer=cpu"], "Use optim=adamw."),
     (["optim=schedule_free_adamw", "schedule=linear"], "Use schedule=constant."),
 ]
@@ -315,6 +331,8 @@ READERS = {
     "lora.virtual_tokens": ["lora=prompt"],
     "quant.int8_threshold": ["quant=int8"],
     "optim.momentum": ["optim=sgd", "optim.nesterov=false"],
+    "callbacks.early_stopping.min_improvement": ["callbacks.early_stopping.patience=1"],
+    "logger.mode": ["logger=wandb"],
     "schedule.cycles": ["schedule=cosine_restarts"],
     "schedule.power": ["schedule=polynomial"],
     "schedule.decay_share": ["schedule=wsd"],
@@ -336,7 +354,7 @@ def _hydra() -> Iterator[None]:
 
 
 def train_config(*overrides: str) -> TrainConfig:
-    return load_train(hydra.compose("train", overrides=list(overrides)))
+    return load_train(hydra.compose("train", overrides=list(overrides)), None, overrides)
 
 
 def evaluate_config(*overrides: str) -> EvaluateConfig:
@@ -515,6 +533,24 @@ def test_unknown_choice_is_refused_with_the_closest_one(key: str, value: str, cl
 @pytest.mark.parametrize(("overrides", "fragment"), BETWEEN_GROUPS)
 def test_values_that_do_not_go_together_are_refused(overrides: list[str], fragment: str) -> None:
     assert fragment in fault_of(train_config, *overrides)
+
+
+def test_what_a_preset_sets_may_wait_for_when_it_has_an_effect() -> None:
+    words = [
+        "callbacks.stability.window=32", "callbacks.early_stopping.min_improvement=0.1",
+        "logger.project=mine", "logger.mode=offline",
+    ]  # fmt: skip
+    composed = hydra.compose("train", overrides=[*words, "callbacks.stability.enabled=false"])
+    assert load_train(composed, None, ["callbacks.stability.enabled=false", "experiment=ours"]).logger.project
+
+
+def test_a_default_that_is_typed_is_no_fault() -> None:
+    assert train_config("logger.mode=online", "logger.uri=null").logger.name == "local"
+
+
+def test_what_is_typed_beside_the_name_of_a_run_is_for_that_runs_config() -> None:
+    words = ["logger.mode=offline", "callbacks.early_stopping.min_improvement=0.1"]
+    assert train_config("resume=old", *words).logger.mode == "offline"
 
 
 def test_every_rule_is_tried_here() -> None:

@@ -59,6 +59,7 @@ def test_the_default_run_beats_the_base_and_opens_with_plain_peft(repository: Pa
     assert summary["status"] == "completed"
     assert summary["base/test_exact_match"] <= 0.05
     assert summary["test/exact_match"] >= 0.7
+    assert "incident/kind" not in (run / "metrics.jsonl").read_text()
     assert summary["model/trainable_params"] / summary["model/total_params"] < 0.02
     assert len((run / "predictions.jsonl").read_text().splitlines()) == 80
     # PEFT computes adapters in float32 by default, the run in bfloat16: equal to within its rounding.

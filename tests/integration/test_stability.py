@@ -229,7 +229,10 @@ def test_training_stops_where_the_validation_loss_does_not_improve(
 def test_prompts_are_answered_at_each_validation_and_after_a_stop_once(
     compose_tiny: Compose, tmp_path: Path, monkeypatch: Patch
 ) -> None:
-    watched = ("eval.watch_prompts=2", "eval.watch_tokens=4", "trainer.max_steps=8", "run.name=watched")
+    watched = (
+        "eval.watch_prompts=2", "eval.watch_tokens=4", "trainer.max_steps=8", "run.name=watched",
+        "logger=wandb", "logger.mode=offline",
+    )  # fmt: skip
     with monkeypatch.context() as patch:
         stop_at(patch, 6)
         with pytest.raises(Interrupted):
@@ -240,3 +243,6 @@ def test_prompts_are_answered_at_each_validation_and_after_a_stop_once(
     assert [row["prompt"] for row in rows[:2]] == [row["prompt"] for row in rows[4:]]
     assert all(row["reference"] and "answer" in row for row in rows)
     assert "Watched prompt 2" in run.path.joinpath("report.html").read_text()
+    tables = run.path.glob("wandb/offline-run-*/files/media/table/watch_*.json")
+    newest = json.loads(max(tables, key=lambda path: path.stat().st_mtime_ns).read_text())
+    assert newest["data"] == [list(row.values()) for row in rows]

@@ -53,7 +53,7 @@ class ProgressLine(pl.Callback):
             shown += (
                 f"  loss {latest[metrics.TRAIN_LOSS]:.3f}"
                 f"  {latest[metrics.TRAIN_TOKENS_PER_S]:,.0f} tokens/s"
-                f"  {latest[metrics.MEMORY_RSS_GIB]:.1f} GiB"
+                f"  {memory_gib(self.recorder):.1f} GiB"
             )
         self.console.print(shown, soft_wrap=True)
 
@@ -107,11 +107,17 @@ def render(place: tuple[int, int, float], left_s: float | None, recorder: Record
         shown.add_row(Text(
             f"loss {'-' if loss is None else format(loss, '.3f')}  rate {latest[metrics.TRAIN_LR]:.1e}"
             f"  gradient {latest[metrics.TRAIN_GRAD_NORM]:.2g}"
-            f"  {latest[metrics.TRAIN_TOKENS_PER_S]:,.0f} tokens/s  {latest[metrics.MEMORY_RSS_GIB]:.1f} GiB"
+            f"  {latest[metrics.TRAIN_TOKENS_PER_S]:,.0f} tokens/s  {memory_gib(recorder):.1f} GiB"
         ))  # fmt: skip
     if recorder.last_incident:
         shown.add_row(Text(recorder.last_incident, style="yellow"))
     return shown
+
+
+def memory_gib(recorder: Recorder) -> float:
+    """Returns what runs out first: the peak of a GPU, else what the process holds now."""
+    on_gpu = recorder.meter.device.type == "cuda"
+    return recorder.latest[metrics.MEMORY_PEAK_GIB if on_gpu else metrics.MEMORY_RSS_GIB]
 
 
 def clock(seconds: float | None) -> str:

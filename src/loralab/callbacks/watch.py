@@ -8,6 +8,8 @@ import lightning.pytorch as pl
 
 from loralab.modules.base import AdapterModule
 
+WATCHED = "watch"
+"""What loggers call tables of these answers."""
 Answers = Callable[[], list[dict[str, str]]]
 """Returns a row with `prompt`, `reference` and `answer` for each prompt."""
 
@@ -32,5 +34,5 @@ class Watch(pl.Callback):
         with self.path.open("a", encoding="utf-8", errors="replace") as file:
             file.writelines(json.dumps({"step": step, **row}, ensure_ascii=False) + "\n" for row in rows)
         for logger in trainer.loggers:
-            if hasattr(logger, "show_answers"):
-                logger.show_answers(step, rows)
+            if hasattr(logger, "show_rows"):
+                logger.show_rows(WATCHED, step, rows)

@@ -33,6 +33,7 @@ from loralab.config.explanation import (
 )
 from loralab.config.folder import find_conf
 from loralab.config.schema import EvaluateConfig, TrainConfig
+from loralab.config.typed_rules import typed_faults
 from loralab.config.validate import validate_evaluate, validate_train
 from loralab.errors import (
     EXIT_INTERRUPTED,
@@ -64,18 +65,20 @@ def register_schemas() -> None:
     store.store(name="evaluate_schema", node=EvaluateConfig)
 
 
-def load_train(config: DictConfig, look: Look | None = None) -> TrainConfig:
+def load_train(config: DictConfig, look: Look | None = None, words: Sequence[str] = ()) -> TrainConfig:
     """Turns Hydra's composed config into a checked dataclass with every derived value filled in.
 
     Args:
         config: What Hydra composed.
         look: Finds the faults of the files that the config names.
+        words: What was typed, where not Hydra has read it.
 
     Raises:
         ConfigError: One message with every fault found.
     """
     typed = cast(TrainConfig, _to_object(config, TrainConfig))
-    validate_train(typed, look(typed.data) if look else ())
+    more = typed_faults(typed, [*task_overrides(), *words])
+    validate_train(typed, [*(look(typed.data) if look else ()), *more])
     return typed
 
 
@@ -92,7 +95,7 @@ def compose_train(overrides: Sequence[str]) -> TrainConfig:
     conf = str(find_conf().resolve())
     try:
         with initialize_config_dir(config_dir=conf, version_base="1.3"):
-            return load_train(compose("train", overrides=list(overrides)))
+            return load_train(compose("train", overrides=list(overrides)), None, overrides)
     except (ConfigCompositionException, OverrideParseException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, TrainConfig)) from error
     except ValueError as error:
@@ -231,18 +234,15 @@ def _explain_value(error: Exception, text: str, schema: type) -> str:
     for key in [*named, *(merged.groups()[:1] if merged else ())]:
         if key.partition("[")[0] not in keys:
             return f"{key} is unknown.{did_you_mean(key, keys)}"
-    if full and (wrong := explain_type(schema, full[0], _given(full[0], text, merged))):
-        return wrong
+    if full:
+        given = merged[2] if merged and merged[1] == full[0] else refused_value(text)
+        if wrong := explain_type(schema, full[0], given):
+            return wrong
     if merged:
         return f"{merged[1]}={merged[2]} is not allowed: {_first_line(error.__cause__ or error)}"
     # The first line of a fault in a file says no more than where it was found.
     where, _, what = str(error).strip().partition(" raised while composing config:\n")
     return f"{where.rpartition(': ')[0]}: {what.splitlines()[0]}" if what else _first_line(error)
-
-
-def _given(key: str, text: str, merged: re.Match[str] | None) -> str:
-    """The value of a key as the user typed it, or as the library shows it."""
-    return merged[2] if merged and merged[1] == key else refused_value(text)
 
 
 def _groups(schema: type) -> set[str]:

@@ -20,7 +20,7 @@ from loralab.evaluation.report_tables import (
     quantization_table,
 )
 from loralab.evaluation.run_record import RunRecord, as_mapping, load_run
-from loralab.evaluation.run_tables import incident_table, watch_tables
+from loralab.evaluation.run_tables import describe_course, incident_table, watch_tables
 
 MISSING = "not recorded"
 SECONDS_PER_MINUTE, MINUTES_PER_HOUR = 60, 60
@@ -95,6 +95,7 @@ def render_report(run: RunRecord) -> str:
         command=_command(run),
         provenance=_provenance(run.manifest),
         comparisons=comparisons,
+        compared_rows=_compared_rows(run),
         verdict=state_verdict(comparisons),
         match_note=_match_note(run),
         facts=list_facts(run),
@@ -144,7 +145,7 @@ def list_facts(run: RunRecord) -> list[Fact]:
     )
     share = 100 * trainable / total if trainable is not None and total else math.nan
     quant = as_mapping(run.config.get("quant")).get("name")
-    alpha, max_steps = lora.get("alpha"), trainer.get("max_steps")
+    alpha = lora.get("alpha")
     supervised = _count(summary.get(metrics.TRAIN_SUPERVISED_TOKENS))
     return [
         Fact("Status", str(summary.get("status") or "unknown")),
@@ -154,15 +155,7 @@ def list_facts(run: RunRecord) -> list[Fact]:
             f"quantization {quant}" if quant else "",
         ),
         Fact("LoRA rank", _count(lora.get("r")), "" if alpha is None else f"alpha {alpha}"),
-        Fact(
-            "Steps",
-            _count(summary.get("step")),
-            "stopped early"
-            if summary.get("stopped_early")
-            else ""
-            if max_steps is None
-            else f"of at most {_count(max_steps)}",
-        ),
+        Fact("Steps", _count(summary.get("step")), describe_course(run, trainer.get("max_steps"))),
         Fact("Wall time", _duration(to_float(summary.get("wall_s")))),
         Fact(
             "Throughput",
@@ -184,6 +177,17 @@ def _match_note(run: RunRecord) -> str:
     if metrics.TEST_EXACT_MATCH not in run.summary or not references:
         return ""
     return f"E{explain_match(references).removeprefix('e')}."
+
+
+def _compared_rows(run: RunRecord) -> str:
+    """Says how many rows the figures of the test split are of; empty where there are none."""
+    num_rows = to_float(run.splits.get("test", {}).get("kept"))
+    if num_rows is None or run.summary.get(metrics.TEST_PERPLEXITY) is None:
+        return ""
+    most = to_float(as_mapping(run.config.get("eval")).get("max_examples"))
+    if most is None or most >= num_rows:
+        return f"The test split has {_count(num_rows)} rows."
+    return f"Measured on the first {_count(most)} of {_count(num_rows)} test rows (eval.max_examples)."
 
 
 def _compare(label: str, base: float | None, tuned: float | None) -> Comparison:

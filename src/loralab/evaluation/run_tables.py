@@ -1,10 +1,13 @@
 """Tables of a run's report about its course: what was done about steps, and answers over time."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from loralab import metrics
+from loralab.evaluation.plots import to_float
 from loralab.evaluation.report_tables import ReportTable
+from loralab.evaluation.run_record import RunRecord
 
 MOST_INCIDENTS, MOST_ROWS, MOST_CHARS = 100, 8, 400
 """Incidents shown; rows named for each; characters shown of an answer."""
@@ -35,6 +38,22 @@ def incident_table(lines: Sequence[Mapping[str, Any]]) -> ReportTable | None:
         ("Step", "What", "Why", "Rows"),
         rows,
     )
+
+
+def describe_course(run: RunRecord, max_steps: object) -> str:
+    """Says in a line why training ended where it did, and where it was best."""
+    parts, most = [], to_float(max_steps)
+    if reason := run.summary.get("stopped_early"):
+        parts.append(f"stopped early: {reason}")
+    elif most is not None:
+        parts.append(f"of at most {most:,.0f}")
+    validated = [(to_float(line.get(metrics.VAL_LOSS)), to_float(line.get("step"))) for line in run.metrics]
+    # Step 0 is the base model, which is no checkpoint.
+    found = [(loss, step) for loss, step in validated if step and loss is not None and math.isfinite(loss)]
+    if found:
+        loss, step = min(found)
+        parts.append(f"lowest validation loss {loss:.4g} after step {step:,.0f}")
+    return "; ".join(parts)
 
 
 def watch_tables(rows: Sequence[Mapping[str, Any]]) -> Iterator[ReportTable]:

@@ -123,9 +123,9 @@ class AdapterModule(pl.LightningModule):
         max_norm = self.config.trainer.grad_clip or float("inf")
         grad_norm = torch.nn.utils.clip_grad_norm_(self.masters.parameters(), max_norm)
         self.incidents = [Incident(OUT_OF_MEMORY, batch.step + 1, str(each)) for each in halved]
-        if is_finite and self._admits(batch.step, loss, grad_norm):
+        if is_taken := is_finite and self._admits(batch.step, loss, grad_norm):
             optimizer.step()
-        self.step_hooks.after_optimizer_step(batch.step + 1)
+        self.step_hooks.after_optimizer_step(batch.step + 1, is_taken)
         optimizer.zero_grad()
         self.masters.publish()
         self.finished_steps = batch.step + 1

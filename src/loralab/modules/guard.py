@@ -67,7 +67,7 @@ class Guard:
         self.healthy: list[list[float]] = []
         """[step, loss, norm] of the latest steps that were taken, at most `window`."""
         self.spikes: list[int] = []
-        """Latest steps that were left out, since the rate was last lowered."""
+        """Steps of the window that were left out, since the rate was last lowered."""
         self.interventions: list[int] = []
         self.lowered_until = 0
         """The step from which the rate is the schedule's again."""
@@ -89,9 +89,10 @@ class Guard:
         if not self.config.enabled:
             return []
         incidents = []
+        self.spikes = [each for each in self.spikes if each > step - self.config.window]
         if cause := self._fault(loss, norm):
             self.episode = self.episode or {"start": step, "level": self._level(), "bad": 0}
-            self.spikes = [each for each in self.spikes if each > step - self.config.window] + [step]
+            self.spikes.append(step)
             incidents.append(self._intervene(SKIPPED, step, cause))
         else:
             self.healthy = [*self.healthy, [step, loss, norm]][-self.config.window :]

@@ -39,9 +39,11 @@ def cosine_restarts(decay: Decay) -> float:
 
 
 def inverse_sqrt(decay: Decay) -> float:
-    """Falls as 1 / sqrt(step), from the peak at the end of the warm-up (arXiv:1706.03762, equation 3)."""
-    first = max(1, decay.warmup)
-    return math.sqrt(first / (first + decay.done))
+    """Falls as 1 / sqrt(n) at the n-th step, from the peak at the warm-up's last (arXiv:1706.03762, eq. 3).
+
+    Without a warm-up the first step is the peak.
+    """
+    return math.sqrt(max(1, decay.warmup) / (decay.warmup + decay.done + 1))
 
 
 def warmup_stable_decay(decay: Decay) -> float:

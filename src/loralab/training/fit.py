@@ -33,7 +33,7 @@ from loralab.runs.series import load_best
 from loralab.training.closing import record_adapter, record_memory
 from loralab.training.dry_run import plan_run
 from loralab.training.introduction import print_data
-from loralab.training.loggers import finish_loggers, keep_adapter
+from loralab.training.loggers import finish_loggers, keep_adapter, show_samples
 from loralab.training.memory_plan import AUTO as MEMORY_AUTO
 from loralab.training.plan import less_memory, with_size
 from loralab.training.record import (
@@ -148,11 +148,11 @@ def run_stages(run: RunFolder, console: Console, started: float, build: Callable
         status = "interrupted"
         raise
     finally:
-        finish_loggers()
         wall_s = round(spent + time.perf_counter() - started, 1)
         # A disk that is full must not hide what ended the run.
         with contextlib.suppress(*(() if status == "completed" else (OSError,))):
             update_summary(run, {"status": status, "wall_s": wall_s})
+        finish_loggers(read_json(run.summary_path))
         close_run(run, status, console)
 
 
@@ -240,6 +240,8 @@ def compare_with_base(session: Session) -> None:
     print_comparison(
         session.console, comparison.figures, comparison.predictions, config.samples, run.samples_path
     )
+    samples = comparison.predictions[: config.samples]
+    show_samples(session.trainer.loggers, session.module.finished_steps, samples)
     for logger in session.trainer.loggers:
         logger.log_metrics(
             {k: v for k, v in comparison.figures.items() if v is not None}, session.module.finished_steps

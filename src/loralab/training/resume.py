@@ -9,6 +9,7 @@ from loralab.config.changes import Change, find_changes, is_below, with_values
 from loralab.config.load import read_yaml, to_yaml
 from loralab.config.resume_rules import AUTO, allowed_keys
 from loralab.config.schema import TrainConfig
+from loralab.config.typed_rules import typed_faults, typed_keys
 from loralab.config.validate import validate_train
 from loralab.data.report import DataFile
 from loralab.distributed.place import place_of
@@ -61,7 +62,7 @@ def reopen(config: TrainConfig, overrides: Sequence[str]) -> Resumed | None:
         run = RunFolder((Path(config.run.outputs_dir) / "train" / str(config.run.name)).absolute())
         return _continued(run, config, None) if run.config_path.is_file() else None
     run = find_run(config.run.outputs_dir, config.resume, "resume")
-    typed = [word.lstrip("+~").partition("=")[0].partition("@")[0] for word in overrides]
+    typed = typed_keys(overrides)
     return _continued(run, config, None if set(typed) & set(OVERLAYS) else typed)
 
 
@@ -155,7 +156,7 @@ def _continued(run: RunFolder, config: TrainConfig, typed: Sequence[str] | None)
             "give more steps: trainer.max_steps=N 'resume_changes=[trainer.max_steps]'."
         )
     joined = with_values(stored, {change.key: change.now for change in differing})
-    validate_train(joined)
+    validate_train(joined, typed_faults(joined, typed or ()))
     return Resumed(run, joined, tuple(changes))
 
 

@@ -12,13 +12,13 @@ from loralab.callbacks.recorder import Recorder
 
 LATEST = {
     "train/loss": 0.5123, "train/lr": 0.00191, "train/grad_norm": 12.34, "train/tokens_per_s": 12436.0,
-    "memory/rss_gib": 78.51,
+    "memory/rss_gib": 78.51, "memory/peak_gib": 71.25,
 }  # fmt: skip
 INCIDENT = "step 1,234 skipped: gradient norm 41.2 above 9.3, median 1.1" + ", and so on" * 9
 
 
-def recorder(incident: str = "") -> Recorder:
-    found = Recorder(5, cast(Any, SimpleNamespace(peak_gib=1.0)))
+def recorder(incident: str = "", device: str = "cpu") -> Recorder:
+    found = Recorder(5, cast(Any, SimpleNamespace(device=SimpleNamespace(type=device))))
     found.latest, found.smoothed_loss, found.last_incident = LATEST, 0.4321, incident
     return found
 
@@ -35,6 +35,13 @@ def test_everything_fits_and_only_an_incident_is_cut(width: int) -> None:
     assert second.strip() == "loss 0.432  rate 1.9e-03  gradient 12  12,436 tokens/s  78.5 GiB"
     assert third.startswith("step 1,234 skipped: gradient norm 41.2 above 9.3")
     assert third.rstrip().endswith("…")
+
+
+def test_a_gpu_shows_its_own_memory() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    with console.capture() as capture:
+        console.print(render((1, 9, 0.1), 5, recorder(device="cuda")))
+    assert "tokens/s  71.2 GiB" in capture.get()
 
 
 def test_before_the_first_figures_there_is_a_line_alone() -> None:

@@ -121,6 +121,21 @@ def test_page_holds_every_section(run_dir):
     assert "commit abcdef0123 with uncommitted changes" in page
 
 
+@pytest.mark.parametrize(
+    ("most", "said"),
+    [
+        (6, f"Measured on the first 6 of {SPLIT['kept']:,} test rows (eval.max_examples)."),
+        (SPLIT["kept"], f"The test split has {SPLIT['kept']:,} rows."),
+    ],
+)
+def test_figures_say_how_many_rows_they_are_of(run_dir, most, said):
+    config = {"eval": {"max_examples": most, "watch_tokens": 12}}
+    (run_dir / "config.yaml").write_text(yaml.safe_dump(config))
+    write_lines(run_dir / "watch.jsonl", [{"step": 0, "prompt": "p", "reference": "r", "answer": "a"}])
+    assert said in page_of(run_dir)
+    assert "cut after 12 tokens" in page_of(run_dir)
+
+
 def test_page_is_well_formed_and_accessible(run_dir):
     outline = Outline(page_of(run_dir))
     levels = [int(tag[1]) for tag, _ in outline.tags if re.fullmatch("h[1-6]", tag)]

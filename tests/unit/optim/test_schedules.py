@@ -14,7 +14,9 @@ def test_warmup_is_a_share_below_one_and_steps_from_one(warmup: float, steps: in
 @pytest.mark.parametrize("name", DECAYS)
 def test_warmup_rises_linearly_to_the_peak(name: str) -> None:
     schedule = ScheduleConfig(name=name, warmup=4)
-    assert [lr_factor(step, 100, schedule) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert [lr_factor(step, 100, schedule) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
+    # The others begin to fall from here on.
+    assert (lr_factor(4, 100, schedule) < 1) == (name == "inverse_sqrt")
 
 
 @pytest.mark.parametrize(
@@ -24,13 +26,27 @@ def test_warmup_rises_linearly_to_the_peak(name: str) -> None:
         ("linear", [1.0, 0.75, 0.5, 0.25]),
         ("cosine", [1.0, 0.8535533906, 0.5, 0.1464466094]),
         ("polynomial", [1.0, 0.5625, 0.25, 0.0625]),  # squares of the linear ones
-        ("inverse_sqrt", [1.0, 0.8164965809, 0.7071067812, 0.6324555320]),  # sqrt(2 / 2, 3, 4, 5)
+        ("inverse_sqrt", [0.8164965809, 0.7071067812, 0.6324555320, 0.5773502692]),  # sqrt(2 / 3, 4, 5, 6)
         ("constant", [1.0, 1.0, 1.0, 1.0]),
     ],
 )
 def test_decay_by_hand(name: str, values: list[float]) -> None:
     schedule = ScheduleConfig(name=name, warmup=2)
     assert [lr_factor(step, 6, schedule) for step in range(2, 6)] == pytest.approx(values)
+
+
+@pytest.mark.parametrize("warmup", [1, 4, 16])
+def test_inverse_sqrt_is_the_formula_over_its_value_at_the_end_of_the_warmup(warmup: int) -> None:
+    # min(n^-0.5, n x warmup^-1.5) at the n-th step, from 1: equation 3 of arXiv:1706.03762.
+    schedule = ScheduleConfig(name="inverse_sqrt", warmup=warmup)
+    rates = [min(n**-0.5, n * warmup**-1.5) / warmup**-0.5 for n in range(1, 65)]
+    assert [lr_factor(step, 64, schedule) for step in range(64)] == pytest.approx(rates)
+    assert rates.count(1.0) == 1
+
+
+def test_inverse_sqrt_without_a_warmup_falls_from_the_first_step() -> None:
+    schedule = ScheduleConfig(name="inverse_sqrt", warmup=0)
+    assert [lr_factor(step, 9, schedule) for step in (0, 3, 8)] == pytest.approx([1, 1 / 2, 1 / 3])
 
 
 def test_each_cycle_starts_at_the_peak_and_falls_as_a_whole_cosine() -> None:

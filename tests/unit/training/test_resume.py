@@ -55,6 +55,16 @@ def test_allowed_changes_must_suit_the_rest_of_the_run(tmp_path: Path) -> None:
         resume(tmp_path, "trainer.batch_tokens=4096", "resume_changes=[trainer.batch_tokens]")
 
 
+def test_what_is_typed_must_have_an_effect_in_the_run(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    with pytest.raises(ConfigError, match=r"logger\.mode=offline has no effect with logger=local"):
+        resume(tmp_path, "logger.mode=offline")
+    run.config_path.write_text(to_yaml(compose_train([f"run.outputs_dir={tmp_path}", "logger=wandb"])))
+    resumed = resume(tmp_path, "logger.mode=offline")
+    assert resumed is not None
+    assert resumed.config.logger.mode == "offline"
+
+
 def test_a_complete_run_goes_on_with_more_steps_only(tmp_path: Path) -> None:
     make_run(tmp_path, "trainer.max_steps=4", status="completed")
     with pytest.raises(ConfigError, match="the run is complete"):

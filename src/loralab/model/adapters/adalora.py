@@ -131,21 +131,29 @@ class RankAllocation(StepHooks):
         distance = self.config.orth_reg_weight * orthogonality(self.masters.parameters)
         distance.backward()
 
-    def after_optimizer_step(self, finished_steps: int) -> None:
+    def after_optimizer_step(self, finished_steps: int, was_taken: bool) -> None:
         """Updates the importance of every triplet and, where the schedule says so, prunes the least.
 
-        PEFT saves only the triplets of its rank pattern. Between two allocations pruned triplets may
-        grow back (arXiv:2303.10512, section 3.2), so there is a pattern only right after one.
+        The budget follows the steps of the run, as the rate does, whether they are taken or left out; but a
+        step without gradients says nothing about importance. PEFT saves only the triplets of its rank
+        pattern. Between two allocations pruned triplets may grow back (arXiv:2303.10512, section 3.2), so
+        there is a pattern only right after one.
         """
         assert self.config.total_step is not None, "PEFT checks it"
         last = self.config.total_step - self.config.tfinal
-        if finished_steps > last:
-            self.allocator.mask_using_rank_pattern(self.masters, self.config.rank_pattern)
+        if was_taken and finished_steps < last:
+            self.allocator.update_ipt(self.masters)
+        if not self.allocator.exp_avg_ipt:
+            # Fixed by now; or no step was taken yet, and there is nothing to prune by.
+            if self.config.rank_pattern:
+                self.allocator.mask_using_rank_pattern(self.masters, self.config.rank_pattern)
             return
-        final = finished_steps == last
-        _, pattern = self.allocator.update_and_allocate(self.masters, finished_steps, force_mask=final)
-        self.config.rank_pattern = pattern
-        if final:
+        budget, is_due = self.allocator.budget_schedule(finished_steps)
+        is_last = finished_steps >= last
+        self.config.rank_pattern = (
+            self.allocator.mask_to_budget(self.masters, budget) if is_due or is_last else None
+        )
+        if is_last:
             self.allocator.reset_ipt()
 
     def state_dict(self) -> dict[str, Any]:

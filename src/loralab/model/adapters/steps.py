@@ -10,8 +10,13 @@ class StepHooks:
     def after_backward(self) -> None:
         """Adds gradients to the masters, before they are clipped."""
 
-    def after_optimizer_step(self, finished_steps: int) -> None:
-        """Changes the masters before they are rounded into the model; their gradients are still there."""
+    def after_optimizer_step(self, finished_steps: int, was_taken: bool) -> None:
+        """Changes the masters before they are rounded into the model.
+
+        Args:
+            finished_steps: Steps of the run so far, with this one.
+            was_taken: Whether the gradients are still there; those of a step that is left out are zero.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what a resumed run needs, in tensors and plain values."""

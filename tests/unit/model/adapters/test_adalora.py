@@ -16,6 +16,7 @@ from loralab.metrics import TRAIN_LOSS
 from loralab.model.adapters.adalora import initial_rank, orthogonality, phases
 from loralab.model.adapters.context import AdapterContext
 from loralab.model.lora import attach_adapter, save_adapter, trainable
+from loralab.modules.guard import SKIPPED, Incident
 from loralab.modules.sft import SFTModule
 
 CONFIG = LlamaConfig(
@@ -144,6 +145,62 @@ def test_between_two_allocations_nothing_is_left_out() -> None:
         patterns.append(bool(ranks(module)))
     # A warm-up step, allocations after steps 4 and 8, the last one after step 9 and fixed from there on.
     assert patterns == [False] * 3 + [True] + [False] * 3 + [True] * 5
+
+
+def leave_out(module: SFTModule, *steps: int) -> None:
+    """Makes the guard leave out steps, counted from 0."""
+    module.guard.judge = lambda step, *_: (  # type: ignore[method-assign]
+        [Incident(SKIPPED, step + 1, "by hand")] if step in steps else []
+    )
+
+
+def test_a_step_that_is_left_out_moves_the_budget_and_says_nothing_about_importance() -> None:
+    whole, module = build(), build()
+    leave_out(module, 4)
+    for number in range(4):
+        step(whole, number)
+        step(module, number)
+    allocator = module.step_hooks.allocator
+    importance, uncertainty = dict(allocator.exp_avg_ipt), dict(allocator.exp_avg_unc)
+    step(whole, 4)
+    step(module, 4)
+    assert all(torch.equal(allocator.exp_avg_ipt[name], each) for name, each in importance.items())
+    assert all(torch.equal(allocator.exp_avg_unc[name], each) for name, each in uncertainty.items())
+    # Rank 16 shrinks to 8 over steps 1 to 9: 8 x (1 - 4 / 8)^3 + 8 after step 5.
+    assert sum(ranks(module)) == sum(ranks(whole)) == 9
+
+
+@pytest.mark.parametrize("steps", [(8,), (8, 9, 10, 11), (0, 1), (0, 1, 2, 3, 8)])
+def test_the_final_ranks_are_reached_whichever_steps_are_left_out(steps: tuple[int, ...]) -> None:
+    module = build()
+    leave_out(module, *steps)
+    for number in range(STEPS):
+        step(module, number)
+    assert sum(ranks(module)) == NUM_LAYERS * 2
+    values = [value for name, value in trainable(module.model).items() if "lora_E" in name]
+    assert [int((value != 0).sum()) for value in values] == ranks(module)
+
+
+def test_a_run_without_a_single_step_keeps_its_first_ranks() -> None:
+    module = build()
+    leave_out(module, *range(STEPS))
+    for number in range(STEPS):
+        step(module, number)
+    assert ranks(module) == []
+
+
+def test_what_a_rollback_brings_back_after_the_last_allocation_is_pruned_at_once() -> None:
+    module = build()
+    for number in range(5):
+        step(module, number)
+    weights = {name: value.clone() for name, value in module.masters.state_dict().items()}
+    state = module.method_state()
+    for number in range(5, 10):
+        step(module, number)
+    module.masters.load_state_dict(weights)
+    module.load_method_state({**state, "rank_pattern": None})
+    step(module, 10)
+    assert sum(ranks(module)) == NUM_LAYERS * 2
 
 
 def test_the_initial_rank_is_no_weight_even_in_sixteen_bits() -> None:
