@@ -35,3 +35,43 @@ def test_chunks_change_neither_loss_nor_gradients() -> None:
         results.append((losses, hidden.grad, head.weight.grad.clone()))
     for whole, chunked in zip(*results, strict=True):
         torch.testing.assert_close(whole, chunked, rtol=1e-5, atol=1e-6)
+
+
+def test_the_gradient_of_a_frozen_projection_worked_out_by_hand() -> None:
+    # p = softmax(2, 0) = (0.8808, 0.1192); the gradient of -log p(0) is p - (1, 0), here three times.
+    hidden = torch.tensor([[2.0, 0.0]], requires_grad=True)
+    losses = token_nll(hidden, torch.tensor([0]), lambda part: part, is_frozen=True)
+    assert losses.tolist() == pytest.approx([math.log(1 + math.exp(-2))])
+    (3 * losses).sum().backward()
+    p = math.exp(2) / (math.exp(2) + 1)
+    assert hidden.grad.flatten().tolist() == pytest.approx([3 * (p - 1), 3 * (1 - p)])
+
+
+@pytest.mark.parametrize("chunk", [100, 3])
+def test_a_frozen_projection_runs_once_and_gives_the_same_loss_and_gradient(chunk: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(11, 8, generator=generator)
+    start, factors = torch.randn(10, 8, generator=generator), torch.rand(10, generator=generator)
+    targets = torch.arange(10)
+    results, calls = [], []
+
+    def capped(part: torch.Tensor) -> torch.Tensor:
+        calls.append(len(part))
+        return 5 * torch.tanh(part @ weight.T / 5)
+
+    for is_frozen in (False, True):
+        calls.clear()
+        hidden = start.clone().requires_grad_()
+        losses = token_nll(hidden, targets, capped, chunk=chunk, is_frozen=is_frozen)
+        (losses * factors).sum().backward()
+        results.append((losses.detach(), hidden.grad))
+    assert sum(calls) == 10
+    for plain, fused in zip(*results, strict=True):
+        torch.testing.assert_close(fused, plain, rtol=1e-6, atol=1e-6)
+
+
+def test_losses_alone_need_no_gradient() -> None:
+    with torch.no_grad():
+        losses = token_nll(torch.zeros(2, 3), torch.tensor([0, 1]), lambda part: part, is_frozen=True)
+    assert not losses.requires_grad
+    assert losses.tolist() == pytest.approx([math.log(3)] * 2)

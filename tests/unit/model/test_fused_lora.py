@@ -1,0 +1,180 @@
+"""LoRA layers that run in fewer passes, beside PEFT's own."""
+
+import copy
+from typing import Any
+
+import peft
+import pytest
+import torch
+from bitsandbytes.nn import Linear4bit, Linear8bitLt, Params4bit
+from bitsandbytes.nn.modules import Int8Params
+from peft import PeftModel
+from tests.unit.model import tiny_models
+from torch import Tensor, nn
+
+from loralab.config.model import LoraConfig
+from loralab.model.fused_lora import FusedLora, fuse_lora
+from loralab.model.lora import attach_adapter, trainable
+from loralab.model.quantize import keep_cpu_gradients
+
+IDS = torch.arange(2, 22).reshape(2, 10)
+LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def randomised(model: PeftModel) -> PeftModel:
+    """Gives B values, so that A has a gradient."""
+    generator = torch.Generator().manual_seed(1)
+    for parameter in trainable(model).values():
+        parameter.data = torch.randn(parameter.shape, generator=generator).to(parameter.dtype) * 0.1
+    return model
+
+
+def adapted(lora: LoraConfig, family: str = "llama") -> PeftModel:
+    return randomised(attach_adapter(tiny_models.build(family), lora, seed=0))
+
+
+def outputs_and_gradients(model: PeftModel, ids: Tensor = IDS) -> dict[str, Tensor]:
+    model.zero_grad()
+    words = model.get_input_embeddings()(ids).detach().requires_grad_()
+    logits = model(inputs_embeds=words).logits
+    (logits.float() ** 2).mean().backward()
+    assert words.grad is not None
+    gradients = {
+        name: value.grad.clone() for name, value in trainable(model).items() if value.grad is not None
+    }
+    return {"logits": logits.detach(), "words": words.grad, **gradients}
+
+
+def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        torch.testing.assert_close(value, second[name], rtol=1e-5, atol=1e-5 * float(value.abs().max()))
+
+
+def quantized(model: PeftModel, kind: str) -> PeftModel:
+    """Stores the frozen linear layers in 4 or 8 bits."""
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if name not in LAYERS or type(child) is not nn.Linear:
+                continue
+            if kind == "int8":
+                layer: Any = Linear8bitLt(
+                    child.in_features, child.out_features, bias=False, has_fp16_weights=False
+                )
+                layer.weight = Int8Params(child.weight.data.clone(), requires_grad=False).to("cpu")
+            else:
+                layer = Linear4bit(child.in_features, child.out_features, bias=False, quant_type=kind)
+                layer.weight = Params4bit(child.weight.data.clone(), quant_type=kind).to("cpu")
+            setattr(module, name, layer)
+    keep_cpu_gradients(model)
+    return model
+
+
+def test_a_layer_worked_out_by_hand() -> None:
+    base = nn.Linear(2, 2, bias=True)
+    base.weight.data, base.bias.data = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([10.0, 20.0])
+    base.requires_grad_(False)
+    x = torch.tensor([[1.0, 1.0]], requires_grad=True)
+    down, up = torch.tensor([[1.0, -2.0]], requires_grad=True), torch.tensor([[2.0], [1.0]]).requires_grad_()
+    # W x = (3, 7); A x = -1; 0.5 B A x = (-1, -0.5)
+    product = FusedLora.apply(x, down, up, 0.5, base)
+    assert product.tolist() == [[12.0, 26.5]]
+    # g = (1, 10): g W = (31, 42); B^T g = 12, so 0.5 x 12 A = (6, -12)
+    product.backward(torch.tensor([[1.0, 10.0]]))
+    assert x.grad is not None and down.grad is not None and up.grad is not None
+    assert x.grad.tolist() == [[37.0, 30.0]]
+    assert down.grad.tolist() == [[6.0, 6.0]]
+    assert up.grad.tolist() == [[-0.5], [-5.0]]
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "phi", "gpt_neox", "starcoder2"])
+def test_it_computes_what_peft_does(family: str) -> None:
+    model = adapted(LoraConfig(r=4), family)
+    expected = outputs_and_gradients(model)
+    assert fuse_lora(model) == sum(isinstance(layer, peft.tuners.lora.Linear) for layer in model.modules())
+    assert_same(outputs_and_gradients(model), expected)
+
+
+@pytest.mark.parametrize("kind", ["nf4", "fp4", "int8"])
+def test_quantized_layers_too(kind: str) -> None:
+    base = tiny_models.build("llama")
+    model = randomised(attach_adapter(quantized(base, kind), LoraConfig(r=4), seed=0)).train()
+    expected = outputs_and_gradients(model)
+    assert fuse_lora(model) == 14
+    assert_same(outputs_and_gradients(model), expected)
+
+
+def counted(model: PeftModel, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Counts the layers that run together."""
+    calls: list[int] = []
+    original = FusedLora.apply
+
+    def apply(*arguments: Any) -> Any:
+        calls.append(1)
+        return original(*arguments)
+
+    monkeypatch.setattr(FusedLora, "apply", apply)
+    return calls
+
+
+@pytest.mark.parametrize("options", [{"dropout": 0.1}, {"dora": True}], ids=["dropout", "dora"])
+def test_what_does_more_runs_as_it_did(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = adapted(LoraConfig(r=4, **options)).train()
+    torch.manual_seed(5)
+    expected = outputs_and_gradients(model)
+    fuse_lora(model)
+    calls = counted(model, monkeypatch)
+    torch.manual_seed(5)
+    assert_same(outputs_and_gradients(model), expected)
+    assert not calls
+
+
+def test_layers_whose_bias_trains_run_as_they_did() -> None:
+    model = adapted(LoraConfig(r=4, bias="lora_only"), "qwen2")
+    expected = outputs_and_gradients(model)
+    assert fuse_lora(model) == 8  # all of two layers but q, k and v, which have biases
+    assert_same(outputs_and_gradients(model), expected)
+
+
+def test_dropout_is_no_obstacle_outside_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = adapted(LoraConfig(r=4, dropout=0.1)).eval()
+    fuse_lora(model)
+    calls = counted(model, monkeypatch)
+    model(IDS)
+    assert len(calls) == 14
+
+
+def test_a_switched_off_adapter_leaves_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = adapted(LoraConfig(r=4))
+    fuse_lora(model)
+    calls = counted(model, monkeypatch)
+    with model.disable_adapter(), torch.no_grad():
+        found = model(IDS).logits
+    with torch.no_grad():
+        torch.testing.assert_close(found, tiny_models.build("llama")(IDS).logits)
+    assert not calls
+
+
+def test_in_sixteen_bits_it_is_as_near_to_float32_as_peft() -> None:
+    exact = outputs_and_gradients(adapted(LoraConfig(r=4)))
+    half = adapted(LoraConfig(r=4)).to(torch.bfloat16)
+    plain = outputs_and_gradients(half)
+    fuse_lora(half)
+    fused = outputs_and_gradients(half)
+
+    def distance(found: dict[str, Tensor]) -> float:
+        return sum(
+            float((found[name].float() - value).norm() / value.norm()) for name, value in exact.items()
+        )
+
+    assert distance(fused) < 1.1 * distance(plain)
+
+
+def test_a_copy_of_the_model_runs_on_its_own_weights() -> None:
+    model = adapted(LoraConfig(r=4))
+    fuse_lora(model)
+    twin = copy.deepcopy(model)
+    for parameter in trainable(twin).values():
+        parameter.data.zero_()
+    with torch.no_grad():
+        torch.testing.assert_close(twin(IDS).logits, tiny_models.build("llama")(IDS).logits)
