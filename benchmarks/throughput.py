@@ -1,0 +1,205 @@
+"""Speed of training beside TRL: the same model, rows, LoRA and number of examples.
+
+Trains with `train.py` and with TRL's SFTTrainer, each in processes of their own, and takes the validation loss
+of both adapters with the same code. Also measures what matrix products alone would allow here. Writes
+`results/throughput.json` and `.md`.
+
+    python benchmarks/throughput.py --data ../shared/data/gsm8k_train.jsonl
+"""
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from machine import describe_machine, is_installed, machine_line
+from process import alone
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results"
+TRAIN_ROWS, HELD_OUT_ROWS = 600, 48
+LR, RANK, MAX_LENGTH, STEPS = 2e-4, 16, 1024, 5
+ROWS = {False: 8, True: 2}
+"""Rows of a step, unpacked and packed."""
+TARGET, TARGET_SHARE = 3.5, 0.5
+"""How many times TRL's speed, and which share of what matrix products allow."""
+PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "trl")
+PRODUCT_TOKENS = 2048
+
+
+def main() -> None:
+    """Runs every case and writes the table."""
+    options = parse()
+    rows = options.data.read_text().splitlines()
+    has_trl = is_installed("trl")
+    with tempfile.TemporaryDirectory() as folder:
+        train, held_out = Path(folder) / "train.jsonl", Path(folder) / "held_out.jsonl"
+        train.write_text("\n".join(rows[:TRAIN_ROWS]) + "\n")
+        held_out.write_text("\n".join(rows[TRAIN_ROWS : TRAIN_ROWS + HELD_OUT_ROWS]) + "\n")
+        allowed = alone(tokens_allowed)
+        runs = []
+        for quant, packing in itertools.product(options.quants, (False, True)):
+            case = {
+                "quant": quant, "packing": packing, "rows": ROWS[packing], "steps": options.steps,
+                "rank": RANK, "lr": LR, "max_length": MAX_LENGTH, "data": str(train),
+            }  # fmt: skip
+            for name in ("loralab", "trl") if has_trl else ("loralab",):
+                out = Path(folder) / f"{name}-{quant}-{packing}"
+                run = (run_ours if name == "loralab" else run_trl)(case, out)
+                run["val_loss"] = alone(held_out_loss, quant, out / "adapter", held_out)
+                runs.append({"contender": name, "quant": quant, "packing": packing, **run})
+                print(runs[-1], flush=True)
+    report = {"machine": describe_machine(PACKAGES), "tokens_per_s_allowed": allowed, "runs": runs}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "throughput.json").write_text(json.dumps(report, indent=2) + "\n")
+    (RESULTS / "throughput.md").write_text(to_markdown(report))
+    print(to_markdown(report))
+
+
+def parse() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="JSONL with question and answer")
+    parser.add_argument("--steps", type=int, default=STEPS, help="optimizer steps; the first is not timed")
+    parser.add_argument("--quants", nargs="+", default=["none", "nf4"], choices=["none", "nf4"])
+    return parser.parse_args()
+
+
+def run_ours(case: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Trains with `train.py` as a user would."""
+    command = [
+        sys.executable, "train.py", f"run.name={out.name}", f"run.outputs_dir={out.parent}", "data=file",
+        f"data.path={case['data']}", "data.columns.prompt=question", "data.columns.response=answer",
+        f"data.packing={str(case['packing']).lower()}", f"data.max_length={case['max_length']}",
+        f"lora.r={case['rank']}", f"quant={case['quant']}", f"optim.lr={case['lr']}", "schedule=constant",
+        "schedule.warmup=0", "eval=none", "callbacks=quiet", "callbacks.log_every=1",
+        f"trainer.batch_size={case['rows']}", f"trainer.max_steps={case['steps']}", "trainer.precision=bf16",
+        f"trainer.val_every={case['steps']}",
+    ]  # fmt: skip
+    started = time.time()
+    metrics = out.parent / "train" / out.name / "metrics.jsonl"
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and not _steps(metrics):
+            time.sleep(0.1)
+        first_step_s = time.time() - started
+    if process.returncode:
+        raise SystemExit(f"train.py ended with {process.returncode}")
+    out.mkdir()
+    (metrics.parent / "adapter").rename(out / "adapter")
+    later = _steps(metrics)[1:]
+    summary = json.loads((metrics.parent / "summary.json").read_text())
+    speeds = [step["train/tokens_per_s"] for step in later]
+    supervised = [step["train/supervised_tokens"] for step in later]
+    return {
+        "tokens_per_s": len(speeds) / sum(1 / speed for speed in speeds),
+        "supervised_per_step": sum(supervised) / len(supervised),
+        "first_step_s": first_step_s,
+        "peak_gib": summary["memory/peak_gib"],
+    }
+
+
+def _steps(metrics: Path) -> list[dict[str, Any]]:
+    lines = metrics.read_text().splitlines() if metrics.is_file() else []
+    return [line for line in map(json.loads, lines) if "train/loss" in line]
+
+
+def run_trl(case: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Trains with TRL."""
+    case = {**case, "model": str(embedded_model()), "adapter": str(out / "adapter"), "started": time.time()}
+    command = [sys.executable, "benchmarks/rival.py", json.dumps(case)]
+    finished = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    found = json.loads(finished.stdout.splitlines()[-1])
+    speed = found.pop("tokens") / found.pop("seconds")
+    return {"tokens_per_s": speed, **found}
+
+
+def embedded_model() -> Path:
+    """Returns the folder of the embedded model, unpacked where it is not yet."""
+    from loralab.config.model import ModelConfig
+    from loralab.model.location import model_location
+
+    return Path(model_location(ModelConfig()))
+
+
+def held_out_loss(quant: str, adapter: Path, data: Path) -> float:
+    """Returns the mean loss of the answers' tokens with an adapter, whoever trained it."""
+    import torch
+
+    from loralab.config.data import DataConfig
+    from loralab.config.model import ModelConfig, QuantConfig
+    from loralab.data.collate import pad_examples
+    from loralab.data.prepare import prepare_data
+    from loralab.evaluation.perplexity import mean_nll
+    from loralab.model.load import load_base, quiet_libraries
+    from loralab.model.lora import load_adapter
+    from loralab.model.tokenizer import load_tokenizer
+
+    quiet_libraries()
+    config, tokenizer = ModelConfig(), load_tokenizer(ModelConfig())
+    prepared = prepare_data(DataConfig(name="file", path=str(data), cache=False), tokenizer, seed=0)
+    examples = [each for split in (prepared.train, prepared.val, prepared.test) for each in split.examples]
+    base = load_base(config, QuantConfig(name=quant), torch.device("cpu"), torch.bfloat16)
+    model = load_adapter(base, adapter, torch.bfloat16).eval()
+    batches = [pad_examples(examples[at : at + 8], 0) for at in range(0, len(examples), 8)]
+    return mean_nll(model, batches).mean
+
+
+def tokens_allowed() -> float:
+    """Returns the tokens per second that the products with the frozen weights of the layers alone take."""
+    import torch
+
+    from loralab.config.model import ModelConfig
+    from loralab.model.load import load_config, skeleton
+    from loralab.model.quantize import linear_layers
+
+    model = skeleton(ModelConfig(), load_config(ModelConfig()))
+    shapes = [tuple(layer.weight.shape) for _, layer in linear_layers(model)]
+    seconds = 0.0
+    for out, into in sorted(set(shapes)):
+        weight = torch.ones(out, into, dtype=torch.bfloat16)
+        hidden, gradient = (torch.ones(PRODUCT_TOKENS, n, dtype=torch.bfloat16) for n in (into, out))
+        taken = []
+        for _ in range(10):
+            started = time.perf_counter()
+            torch.mm(hidden, weight.T)
+            torch.mm(gradient, weight)
+            taken.append(time.perf_counter() - started)
+        seconds += shapes.count((out, into)) * min(taken)
+    return PRODUCT_TOKENS / seconds
+
+
+def to_markdown(report: dict[str, Any]) -> str:
+    """Lays the figures out as a table."""
+    allowed = report["tokens_per_s_allowed"]
+    lines = [
+        "# Speed of training", "", machine_line(report["machine"]), "",
+        f"SmolLM2-135M in bfloat16, rank {RANK} on all linear layers, GSM8K; {ROWS[False]} rows a step, or "
+        f"{ROWS[True]} packed rows of {MAX_LENGTH:,} tokens. Useful tokens (no padding) per second of the steps "
+        f"after the first. The products with the frozen weights alone would allow {allowed:,.0f} here. "
+        f"Targets: {TARGET} times TRL, {TARGET_SHARE:.0%} of what products allow.", "",
+        "| quant | rows | | tokens/s | times TRL | share of products | first step after | peak memory "
+        "| loss on held-out rows |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for run in report["runs"]:
+        same = ("quant", "packing")
+        rival = [
+            each["tokens_per_s"] for each in report["runs"]
+            if each["contender"] == "trl" and all(each[key] == run[key] for key in same)
+        ]  # fmt: skip
+        times = f"{run['tokens_per_s'] / rival[0]:.2f}" if rival else ""
+        lines.append(
+            f"| {run['quant']} | {'packed' if run['packing'] else 'padded'} | {run['contender']} | "
+            f"{run['tokens_per_s']:,.0f} | {times} | {run['tokens_per_s'] / allowed:.0%} | "
+            f"{run['first_step_s']:.0f} s | {run['peak_gib']:.2f} GiB | {run['val_loss']:.3f} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    main()
