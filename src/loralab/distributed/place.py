@@ -9,6 +9,8 @@ TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR
 """What torchrun gives each process."""
 FIRST_PORT = 15_000
 """Of the ports that jobs of SLURM meet at."""
+NUM_PORTS, STEP_PORTS = 10_000, 1000
+"""How many there are, and how far apart those of two steps of a job are."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,11 @@ def _of_slurm(environment: Mapping[str, str]) -> Place:
             f"SLURM started {world_size} tasks on {nodes} machines: ask for as many on each "
             "(--ntasks-per-node)."
         )
-    address = SLURMEnvironment.resolve_root_node_address(environment["SLURM_NODELIST"])
-    # Jobs that share a machine differ in their numbers.
-    port = FIRST_PORT + int(environment["SLURM_JOB_ID"][-4:])
+    # A step may run on some of the machines of its job only.
+    machines = environment.get("SLURM_STEP_NODELIST", environment["SLURM_NODELIST"])
+    address = SLURMEnvironment.resolve_root_node_address(machines)
+    # Jobs that share a machine differ in their numbers, and so do the steps of a job.
+    step = int(environment.get("SLURM_STEP_ID", "0"))
+    port = FIRST_PORT + (int(environment["SLURM_JOB_ID"][-4:]) + STEP_PORTS * step) % NUM_PORTS
     local_rank = int(environment["SLURM_LOCALID"])
     return Place(rank, world_size, local_rank, world_size // nodes, address, port)

@@ -4,11 +4,13 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from loralab.distributed import group
 from loralab.distributed.launch import launch
 from loralab.distributed.votes import Votes
+from loralab.errors import ConfigError, ProcessLost
 
 TWO = """
 import json, sys
@@ -18,6 +20,7 @@ from loralab.distributed.votes import Votes
 from loralab.errors import AlreadyTold, ConfigError
 with group.joined("cpu"):
     me, found = group.rank(), {}
+    found["place"] = [group.place().local_rank, group.place().local_world_size]
     gradients = [torch.full((2, 3), me + 1.0), torch.tensor([10.0 * me])]
     group.sum_gradients(gradients)
     found["gradients"] = [each.tolist() for each in gradients]
@@ -37,6 +40,18 @@ with group.joined("cpu"):
     except (AlreadyTold, ConfigError) as error:
         found["error"] = type(error).__name__
     open(f"{sys.argv[1]}/{me}.json", "w").write(json.dumps(found))
+assert group.place().world_size == group.world_size() == 1
+"""
+FAILS_ALONE = """
+from loralab.distributed import group
+from loralab.errors import ProcessLost
+try:
+    with group.joined("cpu"):
+        if group.rank() == 1:
+            raise RuntimeError("a fault of this process alone")
+        group.gathered("waits")
+except ProcessLost:
+    print("noticed")
 """
 
 
@@ -50,6 +65,7 @@ def test_two_processes_add_up_gather_and_follow_the_first(tmp_path: Path) -> Non
         assert found["first"] == "made by 0"
         assert found["votes"] == [True, False]
     assert (first["both"], second["both"]) == (0, 1)
+    assert (first["place"], second["place"]) == ([0, 2], [1, 2])
     assert (first["error"], second["error"]) == ("ConfigError", "AlreadyTold")
 
 
@@ -70,3 +86,28 @@ def test_a_single_process_answers_when_it_is_asked() -> None:
     assert not votes.passed("stop")
     wanted[0] = True
     assert votes.passed("stop")
+
+
+def test_a_process_that_fails_alone_waits_for_nobody_and_the_other_notices(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert launch([sys.executable, "-c", FAILS_ALONE], 2, {}) == 1
+    out, err = capfd.readouterr()
+    assert out == "noticed\n"
+    assert err.count("a fault of this process alone") == 1
+
+
+def test_processes_that_share_a_gpu_are_refused() -> None:
+    group.check_own_gpus(["here A 1", "here A 2", "there A 3"])
+    with pytest.raises(ConfigError, match=r"processes 1 and 2 share a GPU \(here A 2\): .*trainer\.devices"):
+        group.check_own_gpus(["here A 1", "here A 2", "here A 2"])
+
+
+def test_memory_that_runs_out_in_an_exchange_is_no_lost_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = torch.OutOfMemoryError("NCCL wanted 2 GiB")
+    with pytest.raises(torch.OutOfMemoryError), group.noticing_the_lost():
+        raise full
+    monkeypatch.setattr(group, "world_size", lambda: 2)
+    assert group.broken_exchange(full) is None
+    assert isinstance(group.broken_exchange(RuntimeError("NCCL error")), ProcessLost)
+    assert group.broken_exchange(RuntimeError("shapes do not match")) is None
