@@ -8,8 +8,10 @@ from loralab.config.model import LoraConfig, QuantConfig
 
 QUANTIZED, UNQUANTIZED, ADAPTERS = "quantized weights", "unquantized weights", "adapters"
 GRADIENTS, OPTIMIZER, ACTIVATIONS = "gradients", "optimizer", "activations"
-LOGITS, WORKSPACE, GAPS = "logits", "workspace", "allocator"
-PARTS = (QUANTIZED, UNQUANTIZED, ADAPTERS, GRADIENTS, OPTIMIZER, ACTIVATIONS, LOGITS, WORKSPACE, GAPS)
+LOGITS, WORKSPACE, GAPS, LOADING = "logits", "workspace", "allocator", "the whole base while it loads"
+PARTS = (
+    QUANTIZED, UNQUANTIZED, ADAPTERS, GRADIENTS, OPTIMIZER, ACTIVATIONS, LOGITS, WORKSPACE, GAPS, LOADING
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,10 @@ class MemoryRequest:
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """The most memory that training takes at once."""
+    """The most memory that training takes at once, or before it the loading of a base that is split later."""
 
     parts: dict[str, int]
-    """Bytes of each of `PARTS` at that moment."""
+    """Bytes of each of `PARTS` at that moment; `LOADING` is what loading takes beyond the others."""
     num_trainable: int = 0
     """Parameters that train."""
 

@@ -17,7 +17,6 @@ from loralab.data.layout import Layout
 from loralab.data.packing import document_bounds
 from loralab.data.prepare import PreparedData
 from loralab.data.store import supervised_of
-from loralab.distributed.group import place
 from loralab.errors import ConfigError
 from loralab.model.attention_choice import choose_attention
 from loralab.model.load import load_config, skeleton
@@ -114,7 +113,8 @@ class MemoryPlan:
             return round(self.config.trainer.memory_gib * GIB)
         if self.device.type == "cuda":
             return int(torch.cuda.mem_get_info(self.device)[0])
-        return available_memory() // place().local_world_size + self.process_bytes
+        trainer = self.config.trainer
+        return available_memory() * trainer.num_nodes // trainer.num_processes + self.process_bytes
 
     def request(
         self, size: MicroBatchSize, layout: Layout, config: TrainConfig | None = None
