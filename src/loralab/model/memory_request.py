@@ -55,3 +55,8 @@ class MemoryEstimate:
     def peak(self) -> int:
         """Bytes in all."""
         return sum(self.parts.values())
+
+    @property
+    def of_step(self) -> dict[str, int]:
+        """Bytes of a step alone, which may be fewer than those of the loading before it."""
+        return {part: size for part, size in self.parts.items() if part != LOADING}

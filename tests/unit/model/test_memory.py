@@ -15,7 +15,7 @@ from loralab.model.load import skeleton
 from loralab.model.lora import attach_adapter, trainable
 from loralab.model.memory import estimate_memory
 from loralab.model.memory_map import MemoryMap
-from loralab.model.memory_request import LOADING, PARTS, MemoryRequest
+from loralab.model.memory_request import LOADING, PARTS, MemoryEstimate, MemoryRequest
 from loralab.model.tracing import StorageLog, peaks
 from loralab.modules.sft import token_losses
 from loralab.optim.master import MasterWeights
@@ -246,6 +246,7 @@ def test_a_base_that_is_split_later_is_whole_while_it_loads(tiny):
     whole, split = (parts_of(deep, "cuda", **short, shards=shards) for shards in (1, 100))
     assert split[LOADING] > 0
     assert sum(split.values()) == whole["unquantized weights"] + whole["adapters"]
+    assert sum(MemoryEstimate(split).of_step.values()) == sum(split.values()) - split[LOADING]
     # Of two layers a step takes more than the base.
     assert whole[LOADING] == parts_of(tiny, "cuda", **short, shards=100)[LOADING] == 0
     mapped = MemoryMap(deep, replace(REQUEST, **short, shards=100), "cuda")
