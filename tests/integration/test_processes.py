@@ -171,43 +171,48 @@ def test_several_machines_need_someone_who_starts_them(
 
 FAULTY = """
 import os, signal, time
-import torch
-from loralab.modules.sft import SFTModule
 
-rank, faults, spoiled = int(os.environ.get("RANK", "-1")), os.environ["FAULTS"].split(","), 3.0
-losses_before, step_before = SFTModule.item_losses, SFTModule.training_step
-validate_before = SFTModule.validation_step
+def put_in_faults():
+    import torch
+    from loralab.modules.sft import SFTModule
 
-def training_step(self, batch, batch_idx):
-    outputs = step_before(self, batch, batch_idx)
-    if "spoil" in faults and batch.step == 9:
-        for master in self.masters.parameters():
-            master.data.fill_(spoiled)
-        self.masters.publish()
-    return outputs
+    rank, faults, spoiled = int(os.environ["RANK"]), os.environ["FAULTS"].split(","), 3.0
+    losses_before, step_before = SFTModule.item_losses, SFTModule.training_step
+    validate_before = SFTModule.validation_step
 
-def item_losses(self, batch):
-    rows, step = len(batch.input_ids), self.finished_steps
-    weight = self.masters.parameters()[0].data
-    if self.training:
-        with open(os.path.join(os.environ["SEEN"], str(rank)), "a") as file:
-            print(step, rows, weight.double().sum().item(), file=file)
-        if "memory" in faults and rank == 1 and step == 2 and rows > 1:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        if "death" in faults and rank == 1 and step == 3:
-            os.kill(os.getpid(), signal.SIGKILL)
-    parts = losses_before(self, batch)
-    is_spoiled = self.training and weight.flatten()[0] > spoiled / 2
-    return parts._replace(losses=parts.losses * 10) if is_spoiled else parts
+    def training_step(self, batch, batch_idx):
+        outputs = step_before(self, batch, batch_idx)
+        if "spoil" in faults and batch.step == 9:
+            for master in self.masters.parameters():
+                master.data.fill_(spoiled)
+            self.masters.publish()
+        return outputs
 
-def validation_step(self, batch, batch_idx):
-    if "signal" in faults and rank == 1 and self.finished_steps == 16:
-        os.kill(os.getppid(), signal.SIGTERM)
-        time.sleep(0.5)
-    validate_before(self, batch, batch_idx)
+    def item_losses(self, batch):
+        rows, step = len(batch.input_ids), self.finished_steps
+        weight = self.masters.parameters()[0].data
+        if self.training:
+            with open(os.path.join(os.environ["SEEN"], str(rank)), "a") as file:
+                print(step, rows, weight.double().sum().item(), file=file)
+            if "memory" in faults and rank == 1 and step == 2 and rows > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            if "death" in faults and rank == 1 and step == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+        parts = losses_before(self, batch)
+        is_spoiled = self.training and weight.flatten()[0] > spoiled / 2
+        return parts._replace(losses=parts.losses * 10) if is_spoiled else parts
 
-SFTModule.training_step, SFTModule.item_losses = training_step, item_losses
-SFTModule.validation_step = validation_step
+    def validation_step(self, batch, batch_idx):
+        if "signal" in faults and rank == 1 and self.finished_steps == 16:
+            os.kill(os.getppid(), signal.SIGTERM)
+            time.sleep(0.5)
+        validate_before(self, batch, batch_idx)
+
+    SFTModule.training_step, SFTModule.item_losses = training_step, item_losses
+    SFTModule.validation_step = validation_step
+# The process that only starts the others does without PyTorch.
+if "RANK" in os.environ:
+    put_in_faults()
 # Unlike runpy this leaves the name of the script, which the processes are started with.
 path = os.path.abspath("train.py")
 exec(compile(open(path).read(), path, "exec"))

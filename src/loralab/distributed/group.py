@@ -3,7 +3,8 @@
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -11,9 +12,9 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.distributed_c10d import _abort_process_group
+from torch.distributed.distributed_c10d import _abort_process_group, _get_default_store
 
-from loralab.distributed.place import Place, place_of
+from loralab.distributed.place import Place, check_own_gpus, place_of
 from loralab.errors import AlreadyTold, ConfigError, LoralabError, ProcessLost
 
 Value = TypeVar("Value")
@@ -25,6 +26,8 @@ PATIENCE = timedelta(days=1)
 once, because its connections close."""
 BROKEN = ("gloo", "Gloo", "NCCL", "Connection closed", "Connection reset")
 """What errors of exchanges speak of; PyTorch has no class for those of gloo."""
+LEAVING, POLL_S = "leaving", 0.1
+"""Under which name processes that are about to end are counted, and how often one looks."""
 CONTROL: "ContextVar[dist.ProcessGroup | None]" = ContextVar("control", default=None)
 """The group for small things, on the CPU, while the processes are joined."""
 
@@ -91,23 +94,6 @@ def _name_of_gpu() -> str:
     """Returns what no other GPU is called."""
     gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
     return f"{socket.gethostname()} {gpu.name} {gpu.uuid}"
-
-
-def check_own_gpus(gpus: Sequence[str]) -> None:
-    """Refuses processes that compute on the same GPU.
-
-    Args:
-        gpus: The name of the GPU of each process.
-
-    Raises:
-        ConfigError: Two are the same.
-    """
-    for number, gpu in enumerate(gpus):
-        if (first := gpus.index(gpu)) != number:
-            raise ConfigError(
-                f"processes {first} and {number} share a GPU ({gpu}): give each its own. Start as many as "
-                "there are GPUs (trainer.devices), or, with SLURM, ask for one per task (--gpus-per-task=1)."
-            )
 
 
 def world_size() -> int:
@@ -240,15 +226,35 @@ def first_then_others(action: Callable[[], Value]) -> Value:
     return made[0] if made else action()
 
 
-def wait_for_all(longest: timedelta = PATIENCE) -> None:
+def wait_for_all() -> None:
     """Waits until every process is here.
 
     Raises:
-        ProcessLost: Another process ended, or does not come in time.
+        ProcessLost: Another process ended.
     """
     if world_size() > 1:
         with noticing_the_lost():
-            dist.barrier(group=CONTROL.get(), async_op=True).wait(longest)
+            dist.barrier(group=CONTROL.get())
+
+
+def wait_to_leave(longest: timedelta | None = None) -> None:
+    """Waits until every process is about to end, or for so long; others may be amid an exchange.
+
+    A barrier that is given up would keep this process from ending, so the waiting is done by counting.
+
+    Raises:
+        ProcessLost: Another process ended.
+    """
+    if world_size() == 1:
+        return
+    with noticing_the_lost():
+        store, begun = _get_default_store(), time.monotonic()
+        store.add(LEAVING, 1)
+        if longest is None:
+            wait_for_all()
+            return
+        while store.add(LEAVING, 0) < world_size() and time.monotonic() < begun + longest.total_seconds():
+            time.sleep(POLL_S)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Which of several processes this one is, as torchrun, SLURM or loralab itself has started it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from loralab.errors import ConfigError
@@ -54,6 +54,23 @@ def place_of(environment: Mapping[str, str]) -> Place:
     if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and "SLURM_PROCID" in environment:
         return _of_slurm(environment)
     return Place()
+
+
+def check_own_gpus(gpus: Sequence[str]) -> None:
+    """Refuses processes that compute on the same GPU.
+
+    Args:
+        gpus: The name of the GPU of each process.
+
+    Raises:
+        ConfigError: Two are the same.
+    """
+    for number, gpu in enumerate(gpus):
+        if (first := gpus.index(gpu)) != number:
+            raise ConfigError(
+                f"processes {first} and {number} share a GPU ({gpu}): give each its own. Start as many as "
+                "there are GPUs (trainer.devices), or, with SLURM, ask for one per task (--gpus-per-task=1)."
+            )
 
 
 def _of_torchrun(environment: Mapping[str, str]) -> Place:

@@ -10,7 +10,7 @@ from pathlib import Path
 from loralab.callbacks.interrupts import SIGNALS
 from loralab.config.schema import TrainConfig
 from loralab.data.cutting import MicroBatchSize
-from loralab.distributed.group import PATIENCE, agree, broken_exchange, on_first, rank, wait_for_all
+from loralab.distributed.group import agree, broken_exchange, on_first, rank, wait_to_leave
 from loralab.errors import ConfigError, Interrupted, ProcessLost
 from loralab.model.hardware import dtype_name
 from loralab.runs.folder import RunFolder, resume_command
@@ -80,17 +80,17 @@ def leaving_together() -> Iterator[None]:
         yield
     except Interrupted:
         # Not for long: a signal outside of training may have come to one process alone.
-        _wait_to_leave(SHORT)
+        _leave(SHORT)
         raise
-    _wait_to_leave(PATIENCE)
+    _leave()
 
 
-def _wait_to_leave(longest: timedelta) -> None:
+def _leave(longest: timedelta | None = None) -> None:
     """Waits for the others; a signal that comes meanwhile is for those that still have something to do."""
     previous = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
     try:
         with contextlib.suppress(ProcessLost):
-            wait_for_all(longest)
+            wait_to_leave(longest)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -10,7 +10,7 @@ import torch
 from loralab.distributed import group
 from loralab.distributed.launch import launch
 from loralab.distributed.votes import Votes
-from loralab.errors import ConfigError, ProcessLost
+from loralab.errors import ProcessLost
 
 TWO = """
 import json, sys
@@ -52,6 +52,23 @@ try:
         group.gathered("waits")
 except ProcessLost:
     print("noticed")
+"""
+
+LEAVES = """
+import signal
+from datetime import timedelta
+import torch
+from loralab.distributed import group
+from loralab.errors import ProcessLost
+signal.alarm(40)
+try:
+    with group.joined("cpu"):
+        if group.rank() == 0:
+            group.sum_numbers(torch.zeros(3))
+        else:
+            group.wait_to_leave(timedelta(seconds=1))
+except ProcessLost:
+    print("over")
 """
 
 
@@ -97,10 +114,11 @@ def test_a_process_that_fails_alone_waits_for_nobody_and_the_other_notices(
     assert err.count("a fault of this process alone") == 1
 
 
-def test_processes_that_share_a_gpu_are_refused() -> None:
-    group.check_own_gpus(["here A 1", "here A 2", "there A 3"])
-    with pytest.raises(ConfigError, match=r"processes 1 and 2 share a GPU \(here A 2\): .*trainer\.devices"):
-        group.check_own_gpus(["here A 1", "here A 2", "here A 2"])
+def test_a_process_that_waits_for_another_that_exchanges_leaves_in_time(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert launch([sys.executable, "-c", LEAVES], 2, {}) == 0
+    assert capfd.readouterr().out == "over\n"
 
 
 def test_memory_that_runs_out_in_an_exchange_is_no_lost_process(monkeypatch: pytest.MonkeyPatch) -> None:

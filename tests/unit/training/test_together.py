@@ -55,17 +55,17 @@ def test_processes_are_compared_before_any_of_the_others_plans(monkeypatch: pyte
 
 
 def test_a_signal_does_not_end_a_process_that_waits_to_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    waited: list[timedelta] = []
+    waited: list[timedelta | None] = []
 
-    def wait(longest: timedelta) -> None:
+    def wait(longest: timedelta | None) -> None:
         waited.append(longest)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             signal.raise_signal(number)
 
-    monkeypatch.setattr(together, "wait_for_all", wait)
+    monkeypatch.setattr(together, "wait_to_leave", wait)
     with leaving_together():
         pass
     with pytest.raises(Interrupted), leaving_together():
         raise Interrupted("SIGTERM")
-    assert waited == [timedelta(days=1), timedelta(seconds=20)]
+    assert waited == [None, timedelta(seconds=20)]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
