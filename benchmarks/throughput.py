@@ -1,8 +1,8 @@
 """Speed of training beside TRL: the same model, rows, LoRA and number of examples.
 
-Trains with `train.py` and with TRL's SFTTrainer, each in processes of their own, and takes the validation loss
-of both adapters with the same code. Also measures what matrix products alone would allow here. Writes
-`results/throughput.json` and `.md`.
+Trains with `train.py` and with TRL's SFTTrainer, each in a process of its own, and takes the loss of both
+adapters on held-out rows with the same code. Also measures what matrix products alone would allow here.
+Writes `results/throughput.json` and `.md`.
 
     python benchmarks/throughput.py --data ../shared/data/gsm8k_train.jsonl
 """
@@ -179,8 +179,8 @@ def to_markdown(report: dict[str, Any]) -> str:
     lines = [
         "# Speed of training", "", machine_line(report["machine"]), "",
         f"SmolLM2-135M in bfloat16, rank {RANK} on all linear layers, GSM8K; {ROWS[False]} rows a step, or "
-        f"{ROWS[True]} packed rows of {MAX_LENGTH:,} tokens. Useful tokens (no padding) per second of the steps "
-        f"after the first. The products with the frozen weights alone would allow {allowed:,.0f} here. "
+        f"{ROWS[True]} packed rows of {MAX_LENGTH:,} tokens. Useful tokens (no padding) per second of the "
+        f"steps after the first. The products with the frozen weights alone would allow {allowed:,.0f} here. "
         f"Targets: {TARGET} times TRL, {TARGET_SHARE:.0%} of what products allow.", "",
         "| quant | rows | | tokens/s | times TRL | share of products | first step after | peak memory "
         "| loss on held-out rows |",

@@ -117,3 +117,8 @@ def test_no_micro_batch_is_larger_than_the_largest(kind, size):
     largest = largest_batch(layout, np.array(LENGTHS) - 1, size)
     tokens = [shape.tokens for shape in sample_shapes(layout, plan, size)]
     assert max(tokens) <= largest.rows * largest.width
+
+
+def test_a_single_process_that_would_split_the_base_is_told_that_it_does_not(plan_tiny):
+    assert "fsdp: a single process splits nothing" in plan_tiny("trainer.strategy=fsdp")[1]
+    assert "splits nothing" not in plan_tiny("trainer.strategy=fsdp", "trainer.devices=2")[1]

@@ -167,3 +167,116 @@ def test_several_machines_need_someone_who_starts_them(
 ) -> None:
     said = finish(start(repository, *words, "trainer=multinode"), 2)
     assert "trainer.num_nodes=2: start the run on every machine" in said
+
+
+FAULTY = """
+import os, signal, time
+
+def put_in_faults():
+    import torch
+    from loralab.modules.sft import SFTModule
+
+    rank, faults, spoiled = int(os.environ["RANK"]), os.environ["FAULTS"].split(","), 3.0
+    losses_before, step_before = SFTModule.item_losses, SFTModule.training_step
+    validate_before = SFTModule.validation_step
+
+    def training_step(self, batch, batch_idx):
+        outputs = step_before(self, batch, batch_idx)
+        if "spoil" in faults and batch.step == 9:
+            for master in self.masters.parameters():
+                master.data.fill_(spoiled)
+            self.masters.publish()
+        return outputs
+
+    def item_losses(self, batch):
+        rows, step = len(batch.input_ids), self.finished_steps
+        weight = self.masters.parameters()[0].data
+        if self.training:
+            with open(os.path.join(os.environ["SEEN"], str(rank)), "a") as file:
+                print(step, rows, weight.double().sum().item(), file=file)
+            if "memory" in faults and rank == 1 and step == 2 and rows > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            if "death" in faults and rank == 1 and step == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+        parts = losses_before(self, batch)
+        is_spoiled = self.training and weight.flatten()[0] > spoiled / 2
+        return parts._replace(losses=parts.losses * 10) if is_spoiled else parts
+
+    def validation_step(self, batch, batch_idx):
+        if "signal" in faults and rank == 1 and self.finished_steps == 16:
+            os.kill(os.getppid(), signal.SIGTERM)
+            time.sleep(0.5)
+        validate_before(self, batch, batch_idx)
+
+    SFTModule.training_step, SFTModule.item_losses = training_step, item_losses
+    SFTModule.validation_step = validation_step
+# The process that only starts the others does without PyTorch.
+if "RANK" in os.environ:
+    put_in_faults()
+# Unlike runpy this leaves the name of the script, which the processes are started with.
+path = os.path.abspath("train.py")
+exec(compile(open(path).read(), path, "exec"))
+"""
+
+
+def start_faulty(
+    repository: Path, folder: Path, faults: str, words: tuple[str, ...]
+) -> "subprocess.Popen[str]":
+    """Starts a run whose processes meet faults, and write down each micro-batch and a sum of the weights."""
+    script = folder / "train_with_faults.py"
+    script.write_text(FAULTY)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "FAULTS": faults, "SEEN": str(folder)}
+    command, pipe = [sys.executable, str(script), *words], subprocess.PIPE
+    return subprocess.Popen(command, cwd=repository, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def seen(folder: Path, rank: int) -> list[tuple[int, int, float]]:
+    """Step, rows and sum of the weights of each micro-batch that a process has trained on."""
+    lines = map(str.split, (folder / str(rank)).read_text().splitlines())
+    return [(int(step), int(rows), float(weights)) for step, rows, weights in lines]
+
+
+def test_what_happens_to_one_process_is_done_in_all_and_survives_signals_in_validations(
+    words: list[str], repository: Path, tmp_path: Path
+) -> None:
+    options = (
+        *words, "trainer=ddp", "trainer.devices=2", "trainer.max_steps=20", "trainer.batch_size=2",
+        "trainer.val_every=8", "data.val_fraction=0.4", "optim.lr=1e-3", "run.name=faulty",
+        "callbacks.stability.window=8", "callbacks.stability.warmup=4", "callbacks.stability.return_steps=4",
+        "callbacks.stability.spike_factor=4",
+    )  # fmt: skip
+    run = RunFolder(tmp_path / "train" / "faulty")
+    resume = (f"resume={run.path}", f"run.outputs_dir={tmp_path}")
+    said = finish(start_faulty(repository, tmp_path, "memory,spoil,signal", options), 130)
+    assert "checkpoint saved; its validation is repeated" in said
+    # The validation that is made up for before training goes on is not Lightning's to stop either.
+    said = finish(start_faulty(repository, tmp_path, "signal", resume), 130)
+    assert "Continue with: python train.py resume=" in said
+    assert read_json(run.summary_path)["status"] == "interrupted"
+    finish(start_faulty(repository, tmp_path, "", resume))
+    assert read_json(run.summary_path)["status"] == "completed"
+
+    lines = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
+    incidents = [line for line in lines if "incident/kind" in line]
+    memory = next(line for line in incidents if line["incident/kind"] == "out of memory")
+    assert memory["step"] == 3
+    assert memory["incident/cause"].startswith("process 1: a micro-batch of 2 rows x ")
+    assert len(memory["incident/rows"]) == 4
+    assert memory["incident/cause"] in (run.path / "report.html").read_text()
+    assert (15, "rolled back") in [(line["step"], line["incident/kind"]) for line in incidents]
+    first, second = (seen(tmp_path, rank) for rank in (0, 1))
+    # The limit that one process met holds in both, and after a stop.
+    assert {rows for step, rows, _ in first if step <= 2} == {2}
+    assert {rows for step, rows, _ in (*first, *second) if step > 2} == {1}
+    assert {step: weights for step, _, weights in first} == {step: weights for step, _, weights in second}
+
+
+def test_a_death_is_noticed_where_the_base_is_split(
+    words: list[str], repository: Path, tmp_path: Path
+) -> None:
+    options = (*words, "trainer=fsdp", "trainer.devices=2", "trainer.max_steps=8", "run.name=split")
+    said = finish(start_faulty(repository, tmp_path, "death", options), 2)
+    assert "error: another process of the run ended" in said
+    assert f"Continue with: python train.py resume={tmp_path / 'train' / 'split'}" in said
+    assert "error: process 1 of 2 was ended by SIGKILL" in said
+    assert "Traceback" not in said

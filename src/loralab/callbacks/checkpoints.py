@@ -26,12 +26,13 @@ SAVE = "save"
 """What is voted on: whether so many minutes are over."""
 
 
-class Place(Enum):
+class Phase(Enum):
     """Where in the loop a run is."""
 
     BETWEEN = "between two steps"
     STEP = "in a step, before the optimizer"
     UPDATE = "while the weights changed"
+    OVER = "after the step, before it was written down"
     VALIDATION = "in a validation"
 
 
@@ -52,7 +53,7 @@ class Checkpoints(pl.Callback):
         """The step of the last validation that was finished."""
         self.restored: dict[str, Any] = {}
         """The state that a run was restored from, until training begins."""
-        self._place = Place.BETWEEN
+        self._phase = Phase.BETWEEN
         self._begun_step = 0
         self._generators: dict[str, Any] = {}
         self._saved: tuple[int, int] | None = None
@@ -73,17 +74,17 @@ class Checkpoints(pl.Callback):
         """Remembers the generators: a step that fails is repeated with the same draws."""
         self._generators = random_state(pl_module.device)
         self._begun_step = pl_module.finished_steps
-        self._place = Place.STEP
+        self._phase = Phase.STEP
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """From here on to the end of the step the state is that of no step."""
-        self._place = Place.UPDATE
+        self._phase = Phase.UPDATE
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: AdapterModule, *args: object) -> None:  # type: ignore[override]
         """Saves where steps or minutes are over; a validation that is due after the step saves as well."""
-        self._place = Place.BETWEEN
+        self._phase = Phase.BETWEEN
         due = self._is_step_due(pl_module.finished_steps) or pl_module.votes.passed(SAVE)
         if due and not self.validation_due(pl_module):
             self.recorder.flush(trainer, pl_module)
@@ -91,7 +92,7 @@ class Checkpoints(pl.Callback):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """An error from here on leaves the state whole."""
-        self._place = Place.VALIDATION
+        self._phase = Phase.VALIDATION
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: AdapterModule) -> None:  # type: ignore[override]
         """Saves, and keeps the best where the validation loss is the lowest so far.
@@ -99,7 +100,7 @@ class Checkpoints(pl.Callback):
         Raises:
             ConfigError: The validation loss is not finite; the checkpoints before it stay.
         """
-        self._place = Place.BETWEEN
+        self._phase = Phase.BETWEEN
         if not math.isfinite(pl_module.val_loss):
             raise ConfigError(_diverged(pl_module, f"the validation loss is {pl_module.val_loss}"))
         self.val_step = pl_module.finished_steps
@@ -111,12 +112,14 @@ class Checkpoints(pl.Callback):
         self, trainer: pl.Trainer, pl_module: AdapterModule, exception: BaseException
     ) -> None:
         """Saves what an error left whole, or says why it cannot."""
-        place, self._place = self._place, Place.BETWEEN
-        if isinstance(exception, Interrupted) or pl_module.finished_steps == 0 or place == Place.BETWEEN:
+        phase, self._phase = self._phase, Phase.BETWEEN
+        if isinstance(exception, Interrupted) or pl_module.finished_steps == 0 or phase == Phase.BETWEEN:
             return
-        is_over = place == Place.STEP and pl_module.finished_steps != self._begun_step
-        if place == Place.UPDATE or is_over:
-            self._say(f"no checkpoint of this step: the error came {Place.UPDATE.value}. {self._where()}")
+        if phase in (Phase.STEP, Phase.UPDATE) and pl_module.finished_steps != self._begun_step:
+            # Some callbacks have counted the step by now, and others have not.
+            phase = Phase.OVER
+        if phase in (Phase.UPDATE, Phase.OVER):
+            self._say(f"no checkpoint of this step: the error came {phase.value}. {self._where()}")
             return
         if world_size() > 1:
             # What the others drew by now is not known; they may have ended.
@@ -124,7 +127,7 @@ class Checkpoints(pl.Callback):
             return
         try:
             self.recorder.flush(trainer, pl_module)
-            self.save(trainer, pl_module, self._generators if place == Place.STEP else None)
+            self.save(trainer, pl_module, self._generators if phase == Phase.STEP else None)
         except Exception as error:  # whatever it is must not replace the error that ended the run
             self._say(f"no checkpoint of this step: {error} {self._where()}")
             return

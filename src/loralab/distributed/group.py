@@ -2,36 +2,34 @@
 
 import contextlib
 import os
+import socket
+import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import _abort_process_group, _get_default_store
 
-from loralab.distributed.place import Place, place_of
+from loralab.distributed.place import Place, check_own_gpus, place_of
 from loralab.errors import AlreadyTold, ConfigError, LoralabError, ProcessLost
 
 Value = TypeVar("Value")
 
 MEETING = timedelta(minutes=10)
-"""How long the processes wait for each other at the beginning."""
+"""How long the processes wait for each other at the beginning, and for an exchange between GPUs."""
 PATIENCE = timedelta(days=1)
 """How long one waits for what another does alone, such as reading data; a process that dies ends the wait at
 once, because its connections close."""
-
-
 BROKEN = ("gloo", "Gloo", "NCCL", "Connection closed", "Connection reset")
 """What errors of exchanges speak of; PyTorch has no class for those of gloo."""
-
-
-class _Process:
-    """This process: PyTorch keeps its groups globally as well."""
-
-    place: Place = Place()
-    control: "dist.ProcessGroup | None" = None
-    """The group for small things, on the CPU."""
+LEAVING, POLL_S = "leaving", 0.1
+"""Under which name processes that are about to end are counted, and how often one looks."""
+CONTROL: "ContextVar[dist.ProcessGroup | None]" = ContextVar("control", default=None)
+"""The group for small things, on the CPU, while the processes are joined."""
 
 
 @contextlib.contextmanager
@@ -42,7 +40,7 @@ def joined(device_type: str) -> Iterator[Place]:
         device_type: `cpu` or `cuda`: where gradients lie.
 
     Raises:
-        ConfigError: The others do not come.
+        ConfigError: The others do not come, or share a GPU with this one.
     """
     here = place_of(os.environ)
     if here.world_size == 1 or dist.is_initialized():
@@ -60,24 +58,29 @@ def joined(device_type: str) -> Iterator[Place]:
             world_size=here.world_size,
             timeout=MEETING,
         )
-        _Process.place, _Process.control = here, dist.new_group(backend="gloo", timeout=PATIENCE)
+        control = CONTROL.set(dist.new_group(backend="gloo", timeout=PATIENCE))
     except (RuntimeError, ValueError) as error:  # what PyTorch raises for timeouts and wrong addresses
         raise ConfigError(
             f"process {here.rank} of {here.world_size} does not find the others at "
             f"{here.address}:{here.port}: {str(error).splitlines()[0]}. Start every machine with the same "
             "address and port, within 10 minutes."
         ) from error
+    leave = _abort_process_group
     try:
+        if device_type == "cuda":
+            gpus = gathered(_name_of_gpu())
+            agree(lambda: check_own_gpus(gpus))
         yield here
+        leave = dist.destroy_process_group
     finally:
-        _Process.place, _Process.control = Place(), None
-        # Where another process died, the group can neither finish nor say goodbye.
+        CONTROL.reset(control)
+        # To finish takes all; where one has failed, NCCL would wait for it.
         with contextlib.suppress(RuntimeError):
-            dist.destroy_process_group()
+            leave()
 
 
 def _own_gpu(here: Place) -> int:
-    """Returns the number of the GPU of a process; where each sees its own alone, that is the first."""
+    """Returns the number of the GPU of a process; where it sees a single one, that should be its own."""
     visible = torch.cuda.device_count()
     if here.local_rank >= visible > 1:
         raise ConfigError(
@@ -85,6 +88,12 @@ def _own_gpu(here: Place) -> int:
             f"(trainer.devices={visible})."
         )
     return min(here.local_rank, visible - 1)
+
+
+def _name_of_gpu() -> str:
+    """Returns what no other GPU is called."""
+    gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
+    return f"{socket.gethostname()} {gpu.name} {gpu.uuid}"
 
 
 def world_size() -> int:
@@ -98,8 +107,8 @@ def rank() -> int:
 
 
 def place() -> Place:
-    """Returns the place of this process among all."""
-    return _Process.place
+    """Returns the place of this process among all that have joined."""
+    return place_of(os.environ) if dist.is_initialized() else Place()
 
 
 def is_first() -> bool:
@@ -138,7 +147,7 @@ def sum_numbers(numbers: Tensor) -> Tensor:
     summed = numbers.to("cpu", torch.float64, copy=True)
     if world_size() > 1:
         with noticing_the_lost():
-            dist.all_reduce(summed, group=_Process.control)
+            dist.all_reduce(summed, group=CONTROL.get())
     return summed
 
 
@@ -152,7 +161,7 @@ def gathered(value: Value) -> list[Value]:
         return [value]
     values: list[Any] = [None] * world_size()
     with noticing_the_lost():
-        dist.all_gather_object(values, value, group=_Process.control)
+        dist.all_gather_object(values, value, group=CONTROL.get())
     return values
 
 
@@ -174,7 +183,7 @@ def on_first(action: Callable[[], Value]) -> Value:
             error, told = raised, [None, True]
     try:
         with noticing_the_lost():
-            dist.broadcast_object_list(told, src=0, group=_Process.control)
+            dist.broadcast_object_list(told, src=0, group=CONTROL.get())
     finally:
         if error is not None:
             raise error
@@ -217,15 +226,35 @@ def first_then_others(action: Callable[[], Value]) -> Value:
     return made[0] if made else action()
 
 
-def wait_for_all(longest: timedelta = PATIENCE) -> None:
+def wait_for_all() -> None:
     """Waits until every process is here.
 
     Raises:
-        ProcessLost: Another process ended, or does not come in time.
+        ProcessLost: Another process ended.
     """
     if world_size() > 1:
         with noticing_the_lost():
-            dist.barrier(group=_Process.control, async_op=True).wait(longest)
+            dist.barrier(group=CONTROL.get())
+
+
+def wait_to_leave(longest: timedelta | None = None) -> None:
+    """Waits until every process is about to end, or for so long; others may be amid an exchange.
+
+    A barrier that is given up would keep this process from ending, so the waiting is done by counting.
+
+    Raises:
+        ProcessLost: Another process ended.
+    """
+    if world_size() == 1:
+        return
+    with noticing_the_lost():
+        store, begun = _get_default_store(), time.monotonic()
+        store.add(LEAVING, 1)
+        if longest is None:
+            wait_for_all()
+            return
+        while store.add(LEAVING, 0) < world_size() and time.monotonic() < begun + longest.total_seconds():
+            time.sleep(POLL_S)
 
 
 @contextlib.contextmanager
@@ -237,16 +266,20 @@ def noticing_the_lost() -> Iterator[None]:
     """
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         raise _lost(error) from error
 
 
 def broken_exchange(error: RuntimeError) -> ProcessLost | None:
     """Returns what an error of an exchange means; None for other errors, and where there is one process."""
-    if world_size() > 1 and any(word in str(error) for word in BROKEN):
-        return _lost(error)
-    return None
+    if isinstance(error, torch.OutOfMemoryError) or world_size() == 1:
+        return None
+    return _lost(error) if any(word in str(error) for word in BROKEN) else None
 
 
 def _lost(error: RuntimeError) -> ProcessLost:
-    return ProcessLost(f"another process of the run ended ({str(error).splitlines()[0][:160]})")
+    # NCCL says first where it failed, and last why.
+    first, *others = [line.strip()[:160] for line in str(error).splitlines() if line.strip()] or [""]
+    return ProcessLost(f"another process of the run ended ({'; '.join([first, *others[-1:]])})")

@@ -1,12 +1,13 @@
 """Starts the processes of a run on this machine, and ends them all when one of them fails."""
 
+import ctypes
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType
 
 from loralab.distributed.place import Place
@@ -15,7 +16,15 @@ from loralab.errors import EXIT_USER
 GRACE_S, LAST_GRACE_S = 30.0, 5.0
 """How long the others may take to end by themselves after one failed, and after they were told to."""
 POLL_S = 0.1
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+FORWARDED = {
+    signal.SIGINT: signal.SIGINT, signal.SIGTERM: signal.SIGTERM, signal.SIGUSR1: signal.SIGUSR1,
+    signal.SIGHUP: signal.SIGTERM,
+}  # fmt: skip
+"""Signals, and as which the processes get them: a terminal that goes away ends a run cleanly."""
+LAUNCHER = "LORALAB_LAUNCHER"
+"""Tells a process the number of the one that has started it."""
+SIGNAL_OF_PARENT = 1
+"""What Linux calls the signal that a process gets when its parent dies (`PR_SET_PDEATHSIG`)."""
 
 
 def launch(command: Sequence[str], num_processes: int, environment: dict[str, str]) -> int:
@@ -40,12 +49,15 @@ def launch(command: Sequence[str], num_processes: int, environment: dict[str, st
     def hand_on(number: int, frame: FrameType | None) -> None:
         for child in children:
             if child.poll() is None:
-                child.send_signal(number)
+                child.send_signal(FORWARDED[signal.Signals(number)])
 
-    previous = {number: signal.signal(number, hand_on) for number in FORWARDED}
+    # What nohup lets a command ignore stays ignored.
+    heard = [number for number in FORWARDED if signal.getsignal(number) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, hand_on) for number in heard}
     try:
         for place in places:
             told = {"OMP_NUM_THREADS": threads, **os.environ, **environment, **place.to_environment()}
+            told[LAUNCHER] = str(os.getpid())
             children.append(subprocess.Popen(list(command), env=told, start_new_session=True))
         return _wait(children)
     finally:
@@ -54,6 +66,19 @@ def launch(command: Sequence[str], num_processes: int, environment: dict[str, st
                 child.kill()
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def end_with_launcher(environment: Mapping[str, str]) -> None:
+    """Lets this process get SIGTERM when the one that has started it dies, which cannot always say so.
+
+    Raises:
+        SystemExit: It has died already.
+    """
+    if LAUNCHER not in environment or sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(SIGNAL_OF_PARENT, signal.SIGTERM)
+    if os.getppid() != int(environment[LAUNCHER]):
+        sys.exit(EXIT_USER)
 
 
 def _wait(children: Sequence["subprocess.Popen[bytes]"]) -> int:

@@ -1,6 +1,6 @@
 """Which of several processes this one is, as torchrun, SLURM or loralab itself has started it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from loralab.errors import ConfigError
@@ -9,6 +9,8 @@ TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR
 """What torchrun gives each process."""
 FIRST_PORT = 15_000
 """Of the ports that jobs of SLURM meet at."""
+NUM_PORTS, STEP_PORTS = 10_000, 1000
+"""How many there are, and how far apart those of two steps of a job are."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,23 @@ def place_of(environment: Mapping[str, str]) -> Place:
     return Place()
 
 
+def check_own_gpus(gpus: Sequence[str]) -> None:
+    """Refuses processes that compute on the same GPU.
+
+    Args:
+        gpus: The name of the GPU of each process.
+
+    Raises:
+        ConfigError: Two are the same.
+    """
+    for number, gpu in enumerate(gpus):
+        if (first := gpus.index(gpu)) != number:
+            raise ConfigError(
+                f"processes {first} and {number} share a GPU ({gpu}): give each its own. Start as many as "
+                "there are GPUs (trainer.devices), or, with SLURM, ask for one per task (--gpus-per-task=1)."
+            )
+
+
 def _of_torchrun(environment: Mapping[str, str]) -> Place:
     missing = [name for name in TORCHRUN if name not in environment]
     if missing:
@@ -81,8 +100,11 @@ def _of_slurm(environment: Mapping[str, str]) -> Place:
             f"SLURM started {world_size} tasks on {nodes} machines: ask for as many on each "
             "(--ntasks-per-node)."
         )
-    address = SLURMEnvironment.resolve_root_node_address(environment["SLURM_NODELIST"])
-    # Jobs that share a machine differ in their numbers.
-    port = FIRST_PORT + int(environment["SLURM_JOB_ID"][-4:])
+    # A step may run on some of the machines of its job only.
+    machines = environment.get("SLURM_STEP_NODELIST", environment["SLURM_NODELIST"])
+    address = SLURMEnvironment.resolve_root_node_address(machines)
+    # Jobs that share a machine differ in their numbers, and so do the steps of a job.
+    step = int(environment.get("SLURM_STEP_ID", "0"))
+    port = FIRST_PORT + (int(environment["SLURM_JOB_ID"][-4:]) + STEP_PORTS * step) % NUM_PORTS
     local_rank = int(environment["SLURM_LOCALID"])
     return Place(rank, world_size, local_rank, world_size // nodes, address, port)

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import peft
 import torch
+from bitsandbytes.nn.modules import Linear4bit
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -169,7 +170,11 @@ def save_adapter(
 def count_parameters(model: nn.Module) -> tuple[int, int]:
     """Counts trainable and all parameters; a 4-bit weight counts each of its unpacked numbers."""
     num_trainable = sum(parameter.numel() for parameter in trainable(model).values())
-    return num_trainable, sum(_num_values(parameter) for parameter in model.parameters())
+    # A weight that is split among processes has lost its shape; its layer keeps it.
+    packed = {id(each.weight): each.quant_state for each in model.modules() if isinstance(each, Linear4bit)}
+    return num_trainable, sum(
+        _num_values(parameter, packed.get(id(parameter))) for parameter in model.parameters()
+    )
 
 
 def _shared_names(model: nn.Module) -> dict[str, str]:
@@ -182,6 +187,6 @@ def _shared_names(model: nn.Module) -> dict[str, str]:
     }
 
 
-def _num_values(parameter: nn.Parameter) -> int:
-    quant_state: Any = getattr(parameter, "quant_state", None)
+def _num_values(parameter: nn.Parameter, quant_state: Any) -> int:
+    quant_state = getattr(parameter, "quant_state", None) or quant_state
     return int(torch.Size(quant_state.shape).numel()) if quant_state is not None else parameter.numel()

@@ -44,6 +44,7 @@ from loralab.model.memory_request import (
     ADAPTERS,
     GAPS,
     GRADIENTS,
+    LOADING,
     LOGITS,
     OPTIMIZER,
     PARTS,
@@ -53,7 +54,7 @@ from loralab.model.memory_request import (
     MemoryEstimate,
     MemoryRequest,
 )
-from loralab.model.memory_static import static_parts
+from loralab.model.memory_static import loaded_bytes, static_parts, with_loading
 from loralab.model.shadow import HIDDEN, fill_with_fakes, gpu_kernels, quantize_shadow
 from loralab.model.tracing import StorageLog, peaks
 from loralab.optim.master import MasterWeights
@@ -85,14 +86,15 @@ def estimate_memory(model: PreTrainedModel, request: MemoryRequest, device_type:
     if request.lora.dora and request.quant.name != "none":
         return _with_magnitudes(model, request, device_type)
     adapted = build_shadow(model, request)
-    static = static_parts(adapted, request)
+    static, loaded = static_parts(adapted, request), loaded_bytes(adapted, request)
     num_trainable = sum(parameter.numel() for parameter in trainable(adapted).values())
     grads = FLOAT32_BYTES * num_trainable
     stages = {**trace_step(adapted, request, device_type), UPDATE: Counter({GRADIENTS: grads})}
     if request.accumulation > 1:
         stages = {name: Counter({**parts, GRADIENTS: grads}) for name, parts in stages.items()}
     highest = max(stages.values(), key=Counter.total)
-    return MemoryEstimate({part: static.get(part, 0) + highest[part] for part in PARTS}, num_trainable)
+    parts = {part: static.get(part, 0) + highest[part] for part in PARTS}
+    return MemoryEstimate(with_loading(parts, loaded), num_trainable)
 
 
 def _with_virtual_tokens(model: PreTrainedModel, request: MemoryRequest, device_type: str) -> MemoryEstimate:
@@ -127,7 +129,7 @@ def _with_magnitudes(model: PreTrainedModel, request: MemoryRequest, device_type
     """
     plain = estimate_memory(model, replace(request, quant=QuantConfig(name="none")), device_type)
     bare = estimate_memory(model, replace(request, lora=replace(request.lora, dora=False)), device_type)
-    stored = {part: bare.parts[part] for part in (QUANTIZED, UNQUANTIZED)}
+    stored = {part: bare.parts[part] for part in (QUANTIZED, UNQUANTIZED, LOADING)}
     return replace(plain, parts={**plain.parts, **stored})
 
 

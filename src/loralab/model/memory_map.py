@@ -19,7 +19,7 @@ from loralab.model.lora import check_adapter, trainable
 from loralab.model.memory import build_shadow, estimate_memory, trace_step
 from loralab.model.memory_advice import resized
 from loralab.model.memory_request import GRADIENTS, PARTS, MemoryEstimate, MemoryRequest
-from loralab.model.memory_static import static_parts
+from loralab.model.memory_static import loaded_bytes, static_parts, with_loading
 from loralab.optim.state_size import FLOAT32_BYTES
 
 RANKS = (8, 16, 32, 64, 128)
@@ -40,6 +40,8 @@ class Trace:
     """By stage of a step, what comes on top at its highest moment, by part."""
     num_trainable: int
     """Parameters that train."""
+    loaded: int = 0
+    """What a base that is split later takes while it loads (`loaded_bytes`)."""
 
     def estimate(self, accumulates: bool) -> MemoryEstimate:
         """Puts the parts of the highest stage together.
@@ -52,7 +54,8 @@ class Trace:
         if accumulates:
             stages = [Counter({**parts, GRADIENTS: grads}) for parts in stages]
         highest = max(stages, key=Counter.total)
-        return MemoryEstimate({part: self.static[part] + highest[part] for part in PARTS}, self.num_trainable)
+        parts = {part: self.static[part] + highest[part] for part in PARTS}
+        return MemoryEstimate(with_loading(parts, self.loaded), self.num_trainable)
 
 
 def between(first: Trace, second: Trace, share: float) -> Trace:
@@ -70,15 +73,16 @@ def between(first: Trace, second: Trace, share: float) -> Trace:
 
     stages = {name: mix(parts, second.stages[name]) for name, parts in first.stages.items()}
     num_trainable = first.num_trainable + share * (second.num_trainable - first.num_trainable)
-    return Trace(mix(first.static, second.static), stages, round(num_trainable))
+    loaded = first.loaded + share * (second.loaded - first.loaded)
+    return Trace(mix(first.static, second.static), stages, round(num_trainable), round(loaded))
 
 
 def trace_stages(model: PreTrainedModel, request: MemoryRequest, device_type: str) -> Trace:
     """Traces a request stage by stage; arguments are those of `estimate_memory`."""
     adapted = build_shadow(model, request)
     num_trainable = sum(parameter.numel() for parameter in trainable(adapted).values())
-    static = Counter(static_parts(adapted, request))
-    return Trace(static, trace_step(adapted, request, device_type), num_trainable)
+    static, loaded = Counter(static_parts(adapted, request)), loaded_bytes(adapted, request)
+    return Trace(static, trace_step(adapted, request, device_type), num_trainable, loaded)
 
 
 def trace_whole(model: PreTrainedModel, request: MemoryRequest, device_type: str) -> Trace:

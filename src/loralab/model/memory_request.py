@@ -9,8 +9,10 @@ from loralab.config.speed import SpeedConfig
 
 QUANTIZED, UNQUANTIZED, ADAPTERS = "quantized weights", "unquantized weights", "adapters"
 GRADIENTS, OPTIMIZER, ACTIVATIONS = "gradients", "optimizer", "activations"
-LOGITS, WORKSPACE, GAPS = "logits", "workspace", "allocator"
-PARTS = (QUANTIZED, UNQUANTIZED, ADAPTERS, GRADIENTS, OPTIMIZER, ACTIVATIONS, LOGITS, WORKSPACE, GAPS)
+LOGITS, WORKSPACE, GAPS, LOADING = "logits", "workspace", "allocator", "the whole base while it loads"
+PARTS = (
+    QUANTIZED, UNQUANTIZED, ADAPTERS, GRADIENTS, OPTIMIZER, ACTIVATIONS, LOGITS, WORKSPACE, GAPS, LOADING
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,10 @@ class MemoryRequest:
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """The most memory that training takes at once."""
+    """The most memory that training takes at once, or before it the loading of a base that is split later."""
 
     parts: dict[str, int]
-    """Bytes of each of `PARTS` at that moment."""
+    """Bytes of each of `PARTS` at that moment; `LOADING` is what loading takes beyond the others."""
     num_trainable: int = 0
     """Parameters that train."""
 
@@ -56,3 +58,8 @@ class MemoryEstimate:
     def peak(self) -> int:
         """Bytes in all."""
         return sum(self.parts.values())
+
+    @property
+    def of_step(self) -> dict[str, int]:
+        """Bytes of a step alone, which may be fewer than those of the loading before it."""
+        return {part: size for part, size in self.parts.items() if part != LOADING}

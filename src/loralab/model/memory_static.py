@@ -1,6 +1,8 @@
 """The memory that is taken all the time: what is held, by whom."""
 
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 
 from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
 from peft import PeftModel
@@ -9,6 +11,7 @@ from loralab.model.layer_samples import decoder_layers
 from loralab.model.lora import causal_lm, trainable
 from loralab.model.memory_request import (
     ADAPTERS,
+    LOADING,
     OPTIMIZER,
     QUANTIZED,
     UNQUANTIZED,
@@ -48,6 +51,22 @@ def static_parts(model: PeftModel, request: MemoryRequest) -> dict[str, int]:
     if request.shards > 1:
         parts.update(saved_by_sharding(model, request))
     return dict(parts)
+
+
+def loaded_bytes(model: PeftModel, request: MemoryRequest) -> int:
+    """Counts the whole base with its adapter, which each process holds before it gives most of it up.
+
+    0 where it gives nothing up.
+    """
+    if request.shards == 1:
+        return 0
+    parts = static_parts(model, replace(request, shards=1))
+    return parts[QUANTIZED] + parts[UNQUANTIZED] + parts[ADAPTERS]
+
+
+def with_loading(parts: Mapping[str, int], loaded: int) -> dict[str, int]:
+    """Adds to the parts of the highest moment of a step what loading takes beyond them."""
+    return {**parts, LOADING: parts.get(LOADING, 0) + max(0, loaded - sum(parts.values()))}
 
 
 def saved_by_sharding(model: PeftModel, request: MemoryRequest) -> dict[str, int]:

@@ -4,10 +4,28 @@ from peft import PeftModel
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
+from loralab.config.model import ModelConfig
 from loralab.distributed.group import world_size
 from loralab.errors import ModelError
 from loralab.model.layer_samples import decoder_layers
 from loralab.model.lora import adapter_parameters, causal_lm
+from loralab.model.prequantized import Prequantized
+
+SPLITTABLE = ("nf4", "fp4")
+"""How weights that are quantized already may be stored."""
+
+
+def check_splittable(config: ModelConfig, found: Prequantized | None) -> None:
+    """Refuses a base that is quantized already in a way whose weights cannot be split.
+
+    Raises:
+        ModelError: It is.
+    """
+    if found is not None and found.scheme not in SPLITTABLE:
+        raise ModelError(
+            f"trainer.strategy=fsdp cannot split model={config.name}, which is already quantized "
+            f"({found.label}). Use trainer.strategy=ddp, or the unquantized model with quant=nf4."
+        )
 
 
 def shard_base(model: PeftModel) -> None:

@@ -32,7 +32,7 @@ from loralab.model.adapters.offsets import load_offsets, offsets
 from loralab.model.adapters.registry import step_hooks
 from loralab.model.lora import cast_adapter, trainable
 from loralab.modules.guard import OUT_OF_MEMORY, SKIPPED, Guard, Incident
-from loralab.modules.stepping import MicroBatchLimit
+from loralab.modules.stepping import Halved, MicroBatchLimit
 from loralab.optim.build import build_optimizer
 from loralab.optim.groups import set_learning_rate
 from loralab.optim.master import MasterWeights
@@ -116,13 +116,14 @@ class AdapterModule(pl.LightningModule):
         lr = self.peak_lr * scheduled * self.guard.lr_factor(batch.step)
         set_learning_rate(optimizer.param_groups, lr)
         loss, halved = self.limit.run(batch.micro_batches, partial(self._gather, batch), self._drop_gathered)
+        did_not_fit = [str(each) for each in halved]
         if world_size() > 1:
-            loss = self._add_up(loss)
+            loss, did_not_fit = self._add_up(loss, halved)
         is_finite = self.scaler.unscale(self.masters.parameters())
         self.step_hooks.after_backward()
         max_norm = self.config.trainer.grad_clip or float("inf")
         grad_norm = torch.nn.utils.clip_grad_norm_(self.masters.parameters(), max_norm)
-        self.incidents = [Incident(OUT_OF_MEMORY, batch.step + 1, str(each)) for each in halved]
+        self.incidents = [Incident(OUT_OF_MEMORY, batch.step + 1, cause) for cause in did_not_fit]
         if is_taken := is_finite and self._admits(batch.step, loss, grad_norm):
             optimizer.step()
         self.step_hooks.after_optimizer_step(batch.step + 1, is_taken)
@@ -142,10 +143,13 @@ class AdapterModule(pl.LightningModule):
         self._train_means.update(parts)
         return loss.detach()
 
-    def _add_up(self, loss: Tensor) -> Tensor:
-        """Adds up over all processes what each has gathered of the step; returns the loss of all of it.
+    def _add_up(self, loss: Tensor, halved: Sequence[Halved]) -> tuple[Tensor, list[str]]:
+        """Adds up over all processes what each has gathered of the step.
 
         The numbers go first: they say which parameters any process has a gradient for.
+
+        Returns:
+            The loss of all of it, and what did not fit in any of them.
         """
         masters, means = self.masters.parameters(), self._train_means
         has_gradient = torch.tensor([master.grad is not None for master in masters], dtype=torch.float64)
@@ -155,9 +159,10 @@ class AdapterModule(pl.LightningModule):
             means.weights.cpu(),
             self.votes.cast(),
             has_gradient,
+            self.limit.report(halved),
         ]
         sizes = [len(part) for part in own]
-        total, sums, weights, votes, counts = sum_numbers(torch.cat(own)).split(sizes)
+        total, sums, weights, votes, counts, reports = sum_numbers(torch.cat(own)).split(sizes)
         means.sums.copy_(sums)
         means.weights.copy_(weights)
         self.votes.count(votes)
@@ -167,7 +172,7 @@ class AdapterModule(pl.LightningModule):
                 master.grad = torch.zeros_like(master) if master.grad is None else master.grad
                 gradients.append(master.grad)
         sum_gradients(gradients)
-        return cast(Tensor, total[0].to(loss))
+        return cast(Tensor, total[0].to(loss)), self.limit.share(reports)
 
     def _drop_gathered(self) -> None:
         """Forgets the gradients and losses of a step that starts anew."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from loralab.data.collate import MicroBatch
+from loralab.distributed.group import rank, world_size
 from loralab.errors import ModelError
 
 CPU_MESSAGE = "can't allocate memory"
@@ -90,6 +91,30 @@ class MicroBatchLimit:
                 raise RowTooLarge(rows, width, reason)
             self.tokens = -(-rows // 2) * width
             halved.append(Halved(rows, width, self.tokens))
+
+    @staticmethod
+    def report(halved: Sequence[Halved]) -> Tensor:
+        """Returns what became of the last micro-batch that did not fit here, to be summed over all processes.
+
+        Args:
+            halved: How micro-batches of a step were halved in this process.
+        """
+        report = torch.zeros(world_size(), len(Halved._fields), dtype=torch.float64)
+        if halved:
+            report[rank()] = torch.tensor(halved[-1])
+        return report.flatten()
+
+    def share(self, summed: Tensor) -> list[str]:
+        """Takes the smallest limit of all processes for this one too; says what did not fit, and where.
+
+        Args:
+            summed: The sum of what each process reports.
+        """
+        rows = summed.long().view(world_size(), -1).tolist()
+        found = {process: Halved(*row) for process, row in enumerate(rows) if any(row)}
+        limits = [each.limit for each in found.values()]
+        self.tokens = min([*limits, *([] if self.tokens is None else [self.tokens])], default=None)
+        return [f"process {process}: {each}" for process, each in found.items()]
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the limit."""

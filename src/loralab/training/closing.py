@@ -42,7 +42,7 @@ def describe_updates(updates: Sequence[LayerUpdate], lora: LoraConfig) -> str:
 
 def record_memory(session: Session) -> None:
     """Marks the comparison, writes `memory.json`, and prints the estimate of a step against what it took."""
-    meter, estimate = session.meter, session.plan.estimate
+    meter, parts = session.meter, session.plan.estimate.of_step
     reading = meter.mark("comparison")
     Recorder.write(session.trainer, session.module.finished_steps, stage_figures(reading))
     stages = stage_peaks(meter.readings)
@@ -50,16 +50,17 @@ def record_memory(session: Session) -> None:
     write_json(
         session.run.path / "memory.json",
         {
-            "estimate": estimate.parts,
+            "estimate": parts,
             "measured_peak_gib": measured,
             "stages": [asdict(stage) for stage in stages.values()],
         },
     )
     update_summary(session.run, {metrics.MEMORY_PEAK_GIB: round(meter.peak_gib, 3)})
     if measured is not None:
+        estimated = sum(parts.values()) / GIB
         session.console.print(
-            f"memory: a step of the longest rows was estimated at {estimate.peak / GIB:.2f} GiB "
-            f"({estimate.peak / GIB / measured - 1:+.0%}); the steps taken reached {measured:.2f} GiB",
+            f"memory: a step of the longest rows was estimated at {estimated:.2f} GiB "
+            f"({estimated / measured - 1:+.0%}); the steps taken reached {measured:.2f} GiB",
             soft_wrap=True,
         )
 

@@ -114,7 +114,7 @@ class MemoryPlan:
         if self.device.type == "cuda":
             return int(torch.cuda.mem_get_info(self.device)[0])
         trainer = self.config.trainer
-        return available_memory() // (trainer.num_processes // trainer.num_nodes) + self.process_bytes
+        return available_memory() * trainer.num_nodes // trainer.num_processes + self.process_bytes
 
     def request(
         self, size: MicroBatchSize, layout: Layout, config: TrainConfig | None = None

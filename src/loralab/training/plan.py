@@ -66,6 +66,8 @@ def plan_training(config: TrainConfig, setup: Setup) -> TrainingPlan:
         ConfigError: The adapter does not suit the model.
     """
     notes = list(setup.notes)
+    if config.trainer.strategy == "fsdp" and config.trainer.num_processes == 1:
+        notes.append("trainer.strategy=fsdp: a single process splits nothing; it holds the whole base")
     layout = lay_out(config, setup.data)
     pad_id = setup.tokenizer.pad_token_id
     memory = MemoryPlan(config, setup.data, (setup.device, setup.dtype), pad_id)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from loralab.config.load import JOB, job_number, task_overrides
 from loralab.config.schema import TrainConfig, TrainerConfig
-from loralab.distributed.launch import launch
+from loralab.distributed.launch import end_with_launcher, launch
 from loralab.distributed.place import Place, place_of
 from loralab.errors import ConfigError
 from loralab.training.resume import reopen
@@ -27,6 +27,7 @@ def run_training(config: TrainConfig) -> None:
         Interrupted: A signal came; the message says how to continue.
         SystemExit: A process that was started failed; it has said why.
     """
+    end_with_launcher(os.environ)
     here = place_of(os.environ)
     if config.dry_run and here.rank > 0:
         return  # the first process plans for all

@@ -10,11 +10,12 @@ from pathlib import Path
 import lightning.pytorch as pl
 
 from loralab.config.schema import TrainConfig
-from loralab.errors import EXIT_USER, Interrupted, LoralabError, ModelError
+from loralab.errors import EXIT_USER, ConfigError, Interrupted, LoralabError, ModelError
 from loralab.modules.base import AdapterModule
 from loralab.runs.compare import Verdict, compare_runs
 from loralab.runs.folder import RunFolder
 from loralab.training.fit import train
+from loralab.training.processes import in_processes, num_devices
 
 WHOLE, STOPPED = "whole", "stopped"
 """Names of the two runs."""
@@ -48,10 +49,16 @@ def prove_resume(
             nothing but the run folder leads from one half to the other.
 
     Raises:
-        LoralabError: A run could not be made.
+        LoralabError: A run could not be made, or would take several processes.
     """
+    trainer = config.trainer
+    if (num_processes := num_devices(trainer) * trainer.num_nodes) > 1:
+        raise ConfigError(
+            f"trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes}: {num_processes} "
+            "processes, but the proof trains in one. Use trainer.devices=1 trainer.num_nodes=1."
+        )
     execute = execute or in_own_process
-    config = copy.deepcopy(config)
+    config = copy.deepcopy(in_processes(config, 1, 1))
     config.run.outputs_dir = str(folder)
     config.trainer.max_steps = 2 * steps
     config.resume, config.resume_changes, config.dry_run = None, False, False

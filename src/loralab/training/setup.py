@@ -15,6 +15,7 @@ from loralab.model.load import check_length, load_config, quiet_libraries, skele
 from loralab.model.lora import check_adapter
 from loralab.model.prequantized import trainable_prequantized
 from loralab.model.quantize import check_skip_modules
+from loralab.model.sharding import check_splittable
 from loralab.model.targets import Targets
 from loralab.model.tokenizer import check_vocabulary, load_tokenizer
 from loralab.optim.build import check_optimizer
@@ -51,6 +52,8 @@ def prepare(config: TrainConfig) -> Setup:
     model_config = load_config(config.model)
     check_length(model_config, config.data.max_length, num_virtual_tokens(config.lora))
     stored = trainable_prequantized(config.model, model_config)
+    if config.trainer.strategy == "fsdp":
+        check_splittable(config.model, stored)
     check_quantization(stored.scheme if stored else config.quant.name, gpu_capability(device))
     model = skeleton(config.model, model_config)
     check_skip_modules(model, config.quant)

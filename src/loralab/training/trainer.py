@@ -33,7 +33,7 @@ def build_trainer(
     """
     # Advice on worker processes; a step's batch is built in well under a millisecond.
     warnings.filterwarnings("ignore", category=PossibleUserWarning)
-    return pl.Trainer(
+    trainer = pl.Trainer(
         **_placement(device),
         max_epochs=num_validations,
         reload_dataloaders_every_n_epochs=1,
@@ -48,6 +48,15 @@ def build_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+    # Signals are taken by `Interrupts` and `interruptible`. Lightning's own handler, and what it asks before
+    # each step of several processes, exchange something that nobody may be waiting for.
+    trainer._signal_connector.register_signal_handlers = _nothing  # type: ignore[method-assign]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
+    return trainer
+
+
+def _nothing() -> None:
+    """Stands in for what is done elsewhere."""
 
 
 def is_sharded(trainer: TrainerConfig) -> bool:

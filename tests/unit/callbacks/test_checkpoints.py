@@ -147,3 +147,25 @@ def test_what_a_spike_would_go_back_to_is_kept(tmp_path: Path) -> None:
     steps.module.guard.episode = None
     steps.take()
     assert saved_steps(RunFolder(tmp_path).checkpoints_dir) == [10]
+
+
+@pytest.mark.parametrize(
+    ("stops_in", "said"),
+    [
+        ("update", "the error came while the weights changed"),
+        ("callback", "the error came after the step, before it was written down"),
+        ("skipped", "the error came after the step, before it was written down"),
+    ],
+)
+def test_an_error_says_why_its_step_is_not_saved(stops_in: str, said: str, tmp_path: Path) -> None:
+    steps, lines = Steps(tmp_path, checkpoint_every=1), []
+    steps.callback.console = SimpleNamespace(print=lambda line, **how: lines.append(line))
+    steps.take()
+    steps.callback.on_train_batch_start(steps.trainer, steps.module)
+    if stops_in != "skipped":
+        steps.callback.on_before_optimizer_step(steps.trainer, steps.module, steps.optimizer)
+    if stops_in != "update":
+        steps.module.finished_steps += 1
+    steps.callback.on_exception(steps.trainer, steps.module, ConfigError("wrong"))
+    assert said in lines[0]
+    assert saved_steps(RunFolder(tmp_path).checkpoints_dir) == [1]

@@ -2,17 +2,26 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from loralab.distributed import launch as launching
-from loralab.distributed.launch import launch
+from loralab.distributed.launch import LAUNCHER, end_with_launcher, launch
 
 WAIT = "import os, time\nif os.environ['RANK'] == '{rank}': {act}\ntime.sleep(60)"
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_each_process_is_told_its_place(tmp_path: Path) -> None:
@@ -46,7 +55,8 @@ def test_a_process_that_ignores_the_end_of_the_others_is_killed(monkeypatch: pyt
     assert time.monotonic() - began < 30
 
 
-def test_signals_reach_every_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_reach_every_process(number: signal.Signals, tmp_path: Path) -> None:
     code = (
         "import os, signal, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *args: sys.exit(130))\n"
@@ -57,10 +67,46 @@ def test_signals_reach_every_process(tmp_path: Path) -> None:
     def send() -> None:
         while len(list(tmp_path.iterdir())) < 2:
             time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
 
     thread = threading.Thread(target=send)
     thread.start()
     assert launch([sys.executable, "-c", code], 2, {}) == 130
     thread.join()
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(number) == signal.SIG_DFL
+
+
+def test_a_hangup_that_is_ignored_stays_so() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        hang_up = "import os, signal; os.kill(os.getppid(), signal.SIGHUP)"
+        assert launch([sys.executable, "-c", hang_up], 1, {}) == 0
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process that its parent has died")
+def test_processes_end_with_the_one_that_has_started_them(tmp_path: Path) -> None:
+    child = (
+        "import os, signal, sys, time\n"
+        "from pathlib import Path\n"
+        "from loralab.distributed.launch import end_with_launcher\n"
+        f"own = Path({str(tmp_path)!r}) / os.environ['RANK']\n"
+        "signal.signal(signal.SIGTERM, lambda *args: sys.exit(own.write_text('ended')))\n"
+        "end_with_launcher(os.environ)\n"
+        "own.touch()\n"
+        "time.sleep(60)"
+    )
+    code = "import sys; from loralab.distributed.launch import launch; launch(sys.argv[1:], 2, {})"
+    launcher = subprocess.Popen([sys.executable, "-c", code, sys.executable, "-c", child])
+    try:
+        wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
+    finally:
+        launcher.kill()
+        launcher.wait()
+    wait_until(lambda: [(tmp_path / str(rank)).read_text() for rank in range(2)] == ["ended"] * 2)
+
+
+def test_a_process_whose_starter_is_gone_already_does_not_begin() -> None:
+    with pytest.raises(SystemExit):
+        end_with_launcher({LAUNCHER: "1" if os.getppid() != 1 else "2"})

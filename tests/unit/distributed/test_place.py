@@ -2,7 +2,7 @@
 
 import pytest
 
-from loralab.distributed.place import Place, place_of
+from loralab.distributed.place import Place, check_own_gpus, place_of
 from loralab.errors import ConfigError
 
 TORCHRUN = {
@@ -51,3 +51,15 @@ def test_half_an_environment_is_refused() -> None:
 def test_machines_with_different_numbers_of_processes_are_refused(environment: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="as many on each"):
         place_of(environment)
+
+
+def test_a_step_of_slurm_meets_on_its_own_machines() -> None:
+    step = {**SLURM, "SLURM_STEP_NODELIST": "gpu08", "SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_ID": "9"}
+    # 1234 + 9 * 1000 is 10234: the ports begin again after 10,000.
+    assert place_of(step) == Place(5, 8, 1, 8, "gpu08", 15_234)
+
+
+def test_processes_that_share_a_gpu_are_refused() -> None:
+    check_own_gpus(["here A 1", "here A 2", "there A 3"])
+    with pytest.raises(ConfigError, match=r"processes 1 and 2 share a GPU \(here A 2\): .*trainer\.devices"):
+        check_own_gpus(["here A 1", "here A 2", "here A 2"])

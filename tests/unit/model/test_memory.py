@@ -14,7 +14,8 @@ from loralab.model.layer_samples import LayerSample
 from loralab.model.load import skeleton
 from loralab.model.lora import attach_adapter, trainable
 from loralab.model.memory import estimate_memory
-from loralab.model.memory_request import PARTS, MemoryRequest
+from loralab.model.memory_map import MemoryMap
+from loralab.model.memory_request import LOADING, PARTS, MemoryEstimate, MemoryRequest
 from loralab.model.tracing import StorageLog, peaks
 from loralab.modules.sft import token_losses
 from loralab.optim.master import MasterWeights
@@ -234,6 +235,22 @@ def test_each_of_two_processes_holds_half_of_the_layers_and_two_whole_ones(tiny)
     assert split["workspace"] - whole["workspace"] == 2 * layer
     same = set(PARTS) - {"unquantized weights", "workspace"}
     assert {part: whole[part] for part in same} == {part: split[part] for part in same}
+
+
+def test_a_base_that_is_split_later_is_whole_while_it_loads(tiny):
+    # Forty layers, of which each of a hundred processes holds next to nothing once they are split.
+    config = copy.deepcopy(TINY)
+    config.num_hidden_layers = 40
+    deep = skeleton(ModelConfig(), config)
+    short = {"rows": 1, "width": 4, "num_supervised": 1}
+    whole, split = (parts_of(deep, "cuda", **short, shards=shards) for shards in (1, 100))
+    assert split[LOADING] > 0
+    assert sum(split.values()) == whole["unquantized weights"] + whole["adapters"]
+    assert sum(MemoryEstimate(split).of_step.values()) == sum(split.values()) - split[LOADING]
+    # Of two layers a step takes more than the base.
+    assert whole[LOADING] == parts_of(tiny, "cuda", **short, shards=100)[LOADING] == 0
+    mapped = MemoryMap(deep, replace(REQUEST, **short, shards=100), "cuda")
+    assert mapped.estimate(mapped.request).parts == split
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

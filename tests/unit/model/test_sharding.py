@@ -5,8 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers import LlamaConfig
 
+from loralab.config.model import ModelConfig
 from loralab.distributed.launch import launch
+from loralab.errors import ModelError
+from loralab.model.prequantized import prequantized
+from loralab.model.sharding import check_splittable
 
 TWO = """
 import json, sys
@@ -18,7 +23,7 @@ from loralab.data.collate import MicroBatch
 from loralab.distributed import group
 from loralab.model.checkpointing import recompute_layers
 from loralab.model.load import load_base
-from loralab.model.lora import attach_adapter, causal_lm
+from loralab.model.lora import attach_adapter, causal_lm, count_parameters
 from loralab.config.model import ModelConfig
 from loralab.model.sharding import shard_base
 from loralab.modules.sft import token_losses
@@ -35,6 +40,7 @@ with group.joined("cpu"):
         model = attach_adapter(base, LoraConfig(r=4, init="gaussian"), 0)
         whole = {name: each.numel() for name, each in model.named_parameters()}
         if shard:
+            found["counted"] = [count_parameters(model)]
             shard_base(model)
             split = {name: each for name, each in model.named_parameters() if isinstance(each, DTensor)}
             held = {name: each.to_local().numel() / whole[name] for name, each in split.items()}
@@ -43,6 +49,8 @@ with group.joined("cpu"):
             found["adapter_is_split"] = any("lora_" in name for name in held)
         loss = token_losses(model.train(), batch).losses.sum()
         loss.backward()
+        if shard:
+            found["counted"].append(count_parameters(model))
         grads = [p.grad.double().sum().item() for n, p in model.named_parameters() if p.requires_grad]
         return [loss.item(), *grads]
     found["whole"], found["sharded"] = run(False), run(True)
@@ -59,7 +67,30 @@ def test_layers_are_split_in_two_and_compute_the_same(
         found = json.loads((tmp_path / f"{number}.json").read_text())
         assert found["split"] == [0.5]
         assert not found["adapter_is_split"]
+        assert found["counted"][0] == found["counted"][1]
         # Seven linear layers and two norms in each of two layers; embeddings, last norm and head are whole.
         assert len(found["names"]) == 2 * 9
         assert all(".layers." in name for name in found["names"])
         assert found["sharded"] == pytest.approx(found["whole"], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("stored", "label"),
+    [
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "bitsandbytes int8"),
+        ({"quant_method": "gptq", "bits": 4}, "GPTQ 4-bit"),
+    ],
+    ids=["int8", "gptq"],
+)
+def test_a_base_whose_stored_weights_cannot_be_split_is_refused(
+    stored: dict[str, object], label: str
+) -> None:
+    found = prequantized(LlamaConfig(quantization_config=stored))
+    with pytest.raises(ModelError, match=rf"trainer.strategy=fsdp cannot split model=mine.*\({label}\)"):
+        check_splittable(ModelConfig(name="mine"), found)
+
+
+def test_ordinary_weights_and_those_of_four_bits_can_be_split() -> None:
+    four_bits = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+    for config in (LlamaConfig(), LlamaConfig(quantization_config=four_bits)):
+        check_splittable(ModelConfig(), prequantized(config))

@@ -19,9 +19,10 @@ from loralab.data.records import Conversation
 from loralab.metrics import TRAIN_GRAD_NORM, TRAIN_LOSS
 from loralab.model.attention import enable_document_attention
 from loralab.model.lora import attach_adapter, causal_lm
+from loralab.modules import stepping
 from loralab.modules.guard import OUT_OF_MEMORY
 from loralab.modules.sft import SFTModule
-from loralab.modules.stepping import MicroBatchLimit, RowTooLarge, is_out_of_memory, split_rows
+from loralab.modules.stepping import Halved, MicroBatchLimit, RowTooLarge, is_out_of_memory, split_rows
 
 TINY = LlamaConfig(
     vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
@@ -247,3 +248,21 @@ def test_prompts_and_responses_of_each_source_are_measured_apart() -> None:
         assert figures[f"val/prompt_perplexity/{name}"] == pytest.approx(
             math.exp(prompt.mean().item()), abs=1e-4
         )
+
+
+def test_the_smallest_limit_of_any_process_is_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stepping, "world_size", lambda: 3)
+    reports, limits = [], [MicroBatchLimit() for _ in range(3)]
+    # The second process halves twice in the step, the third once.
+    halved: list[list[Halved]] = [[], [Halved(8, 16, 64), Halved(4, 16, 32)], [Halved(6, 16, 48)]]
+    for number, own in enumerate(halved):
+        monkeypatch.setattr(stepping, "rank", lambda number=number: number)
+        reports.append(limits[number].report(own))
+    for limit in limits:
+        assert limit.share(torch.stack(reports).sum(0)) == [
+            f"process 1: {Halved(4, 16, 32)}",
+            f"process 2: {Halved(6, 16, 48)}",
+        ]
+        assert limit.tokens == 32
+        assert limit.share(torch.zeros(9, dtype=torch.float64)) == []
+        assert limit.tokens == 32

@@ -115,12 +115,12 @@ def test_what_is_free_is_read_before_the_weights_take_their_part(
     assert plan_of(tiny_model_dir, memory_gib=0.5).available_bytes == 2**29
 
 
-def test_processes_of_a_machine_share_what_is_free(
+def test_the_processes_of_a_machine_share_its_memory(
     tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory_plan, "available_memory", lambda: 1000)
-    plan = plan_of(tiny_model_dir, devices=2, num_nodes=3)
-    assert plan.available_bytes == 500 + plan.process_bytes
+    plan = plan_of(tiny_model_dir, devices=4, num_nodes=2)
+    assert plan.available_bytes == 250 + plan.process_bytes
 
 
 @pytest.mark.parametrize(
