@@ -35,6 +35,7 @@ check: $(READY)
 bench: $(READY)
 	$(VENV)/bin/pip install --quiet --editable ".[bench]"
 	$(VENV)/bin/python benchmarks/preparation.py --data "$(DATA)"
+	$(VENV)/bin/python benchmarks/throughput.py --data "$(DATA)"
 	$(VENV)/bin/python benchmarks/memory.py
 	$(VENV)/bin/python benchmarks/loading.py
 	$(VENV)/bin/python benchmarks/logging_cost.py

@@ -8,7 +8,6 @@ validations, checkpoint writes and any time at all; after each the run is taken 
 """
 
 import argparse
-import json
 import os
 import tempfile
 import time
@@ -17,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from killing import ANYTIME, STEP, VALIDATION, WRITE, Kill, disturb, plan_kills, run_process
-from machine import describe_machine, machine_line
+from machine import RESULTS, describe_machine, machine_line, write_results
 
-RESULTS = Path(__file__).parent / "results"
 ROWS = Path(__file__).parents[1] / "src" / "loralab" / "data" / "calls" / "train.jsonl"
 KILLS = 36
 POINTS = (STEP, VALIDATION, WRITE, ANYTIME)
@@ -40,11 +38,8 @@ def main() -> None:
         report = measure(Path(folder), num_kills)
     report["machine"] = describe_machine(("torch", "lightning", "transformers", "peft"))
     curves = report.pop("curves")
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "kills.json").write_text(json.dumps(report, indent=2) + "\n")
-    (RESULTS / "kills.md").write_text(to_markdown(report))
+    write_results("kills", report, to_markdown(report))
     draw(curves, RESULTS / "kills.png")
-    print(to_markdown(report))
     if any(row["differences"] for row in report["compared"]):
         raise SystemExit("the runs differ")
 

@@ -7,16 +7,14 @@ Each measurement runs in a process of its own. Writes `results/loading.json` and
 """
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from machine import describe_machine, machine_line
+from machine import describe_machine, machine_line, write_results
 from process import alone
 
-RESULTS = Path(__file__).parent / "results"
 SCHEMES = ("nf4", "int8", "none")
 MOST_OVER_FINAL = 1.3
 MB = 1e6
@@ -35,10 +33,7 @@ def main() -> None:
             alone(write_llama, folder, num_layers)
             rows += [alone(measure, folder, scheme) for scheme in SCHEMES]
     report = {"machine": describe_machine(PACKAGES), "rows": rows}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "loading.json").write_text(json.dumps(report, indent=2) + "\n")
-    (RESULTS / "loading.md").write_text(to_markdown(report))
-    print(to_markdown(report))
+    write_results("loading", report, to_markdown(report))
 
 
 def write_llama(folder: str, num_layers: int) -> None:

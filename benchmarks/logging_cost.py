@@ -8,17 +8,14 @@ times the calls of each in the same process. Writes `results/logging.json` and `
 
 import argparse
 import functools
-import json
 import tempfile
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from machine import describe_machine, machine_line
+from machine import describe_machine, machine_line, write_results
 
-RESULTS = Path(__file__).parent / "results"
 STEPS = 35
 WARMUP = 5
 """First steps, which are not counted: a whole number of flushes of the recorder."""
@@ -69,10 +66,7 @@ def main() -> None:
         rows = measure(folder)
     packages = ("torch", "lightning", *OTHERS)
     report = {"machine": describe_machine(packages), "steps": STEPS - WARMUP, "rows": rows}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "logging.json").write_text(json.dumps(report, indent=2) + "\n")
-    (RESULTS / "logging.md").write_text(to_markdown(report))
-    print(to_markdown(report))
+    write_results("logging", report, to_markdown(report))
 
 
 def measure(folder: str) -> list[dict[str, Any]]:

@@ -1,10 +1,21 @@
 """What the figures of a benchmark were measured on."""
 
+import json
 import platform
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def write_results(name: str, report: dict[str, Any], table: str) -> None:
+    """Writes the figures of a benchmark and their table, and prints it."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n")
+    (RESULTS / f"{name}.md").write_text(table)
+    print(table)
 
 
 def describe_machine(packages: Sequence[str]) -> dict[str, Any]:

@@ -7,6 +7,8 @@ sizes; a few cases once more with the allocator of the C library. Writes `result
 """
 
 import argparse
+import ctypes
+import gc
 import itertools
 import json
 import math
@@ -18,11 +20,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from machine import describe_machine, machine_line
+from machine import describe_machine, machine_line, write_results
 
 from loralab.runs.allocator import PRELOAD, preload
 
-RESULTS = Path(__file__).parent / "results"
 SCHEMES = ("nf4", "int8", "none")
 ROWS = (1, 2, 4)
 WIDTH = 512
@@ -43,18 +44,23 @@ def main() -> None:
     """Measures every combination and writes the table."""
     options = parse()
     if options.measure is not None:
-        print(json.dumps(measure(**json.loads(options.measure))))
+        case = json.loads(options.measure)
+        print(json.dumps(measure(**case) if "rows" in case else count_adapter(**case)))
         return
     cases = [
-        {"quant": quant, "checkpointing": checkpointing, "rows": rows}
+        {"quant": quant, "checkpointing": checkpointing, "rows": rows, "precision": options.precision}
         for quant, checkpointing, rows in itertools.product(options.schemes, (False, True), options.rows)
     ]
+    adapters = {
+        quant: alone({"quant": quant, "precision": options.precision}, {PRELOAD: ""})
+        for quant in options.schemes
+    }
     runs, beside = [], []
     for case in cases:
-        runs.append({**case, **compare(alone(case))})
+        runs.append({**case, **compare(alone(case), adapters[case["quant"]])})
         print(table_row(runs[-1]), flush=True)
-    for case in BESIDE:
-        measured = compare(alone(case, {PRELOAD: ""}))["figures_mib"]["step"][1]
+    for case in ({**each, "precision": options.precision} for each in BESIDE):
+        measured = compare(alone(case, {PRELOAD: ""}), adapters[case["quant"]])["figures_mib"]["step"][1]
         same = next((run for run in runs if {**run, **case} == run), None)
         beside.append({**case, "system_mib": measured, "ours_mib": same and same["figures_mib"]["step"][1]})
         print(beside[-1], flush=True)
@@ -62,9 +68,7 @@ def main() -> None:
     report = {"machine": describe_machine(packages), "width": WIDTH, "supervised": SUPERVISED, "runs": runs}
     preloaded = [Path(each).name for each in os.environ.get(PRELOAD, "").split(":") if each]
     report |= {"preloaded": preloaded, "beside": beside}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "memory.json").write_text(json.dumps(report, indent=2) + "\n")
-    (RESULTS / "memory.md").write_text(to_markdown(report))
+    write_results("memory", report, to_markdown(report))
 
 
 def parse() -> argparse.Namespace:
@@ -72,25 +76,26 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS, help="rows of a micro-batch")
     parser.add_argument("--schemes", nargs="+", default=SCHEMES, choices=SCHEMES, help="quantization")
+    parser.add_argument("--precision", default="auto", choices=("auto", "bf16", "fp32"), help="as trainer's")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def alone(case: dict[str, Any], environment: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+def alone(case: dict[str, Any], environment: Mapping[str, str] = MappingProxyType({})) -> Any:
     """Measures a case in a process of its own, which starts with nothing loaded."""
     command = [sys.executable, __file__, "--measure", json.dumps(case)]
     told = {**os.environ, **environment}
     finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=told)
-    result: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
-    return result
+    return json.loads(finished.stdout.splitlines()[-1])
 
 
-def measure(quant: str, checkpointing: bool, rows: int) -> dict[str, Any]:
+def measure(quant: str, checkpointing: bool, rows: int, precision: str) -> dict[str, Any]:
     """Estimates and then trains, and returns both, in bytes."""
     import torch
 
     from loralab.config.model import LoraConfig, ModelConfig, QuantConfig
     from loralab.config.schema import OptimConfig
+    from loralab.model.fused_lora import fuse_lora
     from loralab.model.hardware import resolve_dtype
     from loralab.model.load import load_base, load_config, quiet_libraries, skeleton
     from loralab.model.lora import attach_adapter, trainable
@@ -103,7 +108,7 @@ def measure(quant: str, checkpointing: bool, rows: int) -> dict[str, Any]:
 
     quiet_libraries()
     device, model_config = torch.device("cpu"), ModelConfig()
-    dtype = resolve_dtype("auto", device)
+    dtype = resolve_dtype(precision, device)
     scheme, lora = QuantConfig(name=quant), LoraConfig()
     bare = skeleton(model_config, load_config(model_config))
     request = MemoryRequest(scheme, lora, dtype, rows, WIDTH, rows * SUPERVISED, checkpointing)
@@ -122,6 +127,7 @@ def measure(quant: str, checkpointing: bool, rows: int) -> dict[str, Any]:
     if checkpointing:
         base.activation_checkpointing_enable()
     model = attach_adapter(base, lora, seed=0).train()
+    fuse_lora(model)
     masters = MasterWeights(trainable(model), dtype)
     optimizer = build_optimizer(masters.masters, OptimConfig(), 1e-4)
     mark("adapted")
@@ -130,6 +136,51 @@ def measure(quant: str, checkpointing: bool, rows: int) -> dict[str, Any]:
         meter.mark("first step" if step == 0 else "steady")
     readings = {each.stage: {"peak": each.peak_gib, "resident": each.resident_gib} for each in meter.readings}
     return {"estimated": estimated.parts, "readings_gib": readings}
+
+
+def count_adapter(quant: str, precision: str) -> int:
+    """Returns the bytes that the adapter and its masters have asked the C library for.
+
+    Resident memory is too coarse for 30 MiB: they take up what loading has left free.
+    """
+    import torch
+
+    from loralab.config.model import LoraConfig, ModelConfig, QuantConfig
+    from loralab.model.hardware import resolve_dtype
+    from loralab.model.load import load_base, quiet_libraries
+    from loralab.model.lora import attach_adapter, trainable
+    from loralab.optim.master import MasterWeights
+
+    quiet_libraries()
+    device = torch.device("cpu")
+    dtype = resolve_dtype(precision, device)
+    base = load_base(ModelConfig(), QuantConfig(name=quant), device, dtype)
+    loaded = bytes_in_use()
+    masters = MasterWeights(trainable(attach_adapter(base, LoraConfig(), seed=0)), dtype)
+    adapted = bytes_in_use()
+    assert masters.masters
+    return adapted - loaded
+
+
+class HeapFigures(ctypes.Structure):
+    """What `mallinfo2` of GNU's C library returns (man 3 mallinfo)."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks",
+            "keepcost",
+        )
+    )  # fmt: skip
+
+
+def bytes_in_use() -> int:
+    """Returns the bytes that the C library has handed out and not got back."""
+    gc.collect()
+    mallinfo = ctypes.CDLL(None).mallinfo2
+    mallinfo.restype = HeapFigures
+    figures = mallinfo()
+    return int(figures.uordblks + figures.hblkhd)
 
 
 def warm_up(dtype: Any) -> None:
@@ -170,14 +221,15 @@ def train_step(model: Any, masters: Any, optimizer: Any, rows: int) -> None:
     masters.publish()
 
 
-def compare(result: dict[str, Any]) -> dict[str, Any]:
+def compare(result: dict[str, Any], adapter_bytes: int) -> dict[str, Any]:
     """Sets estimate against measurement, in MiB, for the weights, the adapter, the step and in total."""
+    adapter = adapter_bytes / MIB
     parts = {name: size / MIB for name, size in result["estimated"].items()}
     readings = {
         stage: {name: gib * 1024 for name, gib in each.items()}
         for stage, each in result["readings_gib"].items()
     }
-    baseline, loaded, adapted = (readings[name]["resident"] for name in ("baseline", "loaded", "adapted"))
+    baseline, adapted = (readings[name]["resident"] for name in ("baseline", "adapted"))
     weights = parts["quantized weights"] + parts["unquantized weights"]
     step = sum(parts.values()) - weights - parts["adapters"]
     peak = readings["steady"]["peak"]
@@ -186,8 +238,8 @@ def compare(result: dict[str, Any]) -> dict[str, Any]:
         "readings_mib": readings,
         "figures_mib": {
             "libraries": (baseline, baseline),
-            "weights": (weights, loaded - baseline),
-            "adapter": (parts["adapters"], adapted - loaded),
+            "weights": (weights, adapted - baseline - adapter),
+            "adapter": (parts["adapters"], adapter),
             "step": (step, peak - adapted),
             "total": (baseline + sum(parts.values()), peak),
         },
@@ -218,8 +270,9 @@ def to_markdown(report: dict[str, Any]) -> str:
         "| quant | checkpointing | micro-batch | libraries | weights | adapter | step | total |",
         "|---|---|---|---|---|---|---|---|",
         *map(table_row, report["runs"]), "",
-        "Libraries: resident before anything is loaded. Weights and adapter: growth of resident memory. "
-        "Step: peak of the second step above what was resident before training.", "",
+        "Libraries: resident before anything is loaded. Adapter: what it has asked the C library for. "
+        "Weights: growth of resident memory without the adapter. Step: peak of the second step above what "
+        "was resident before training.", "",
         "| allocator: the step of nf4, 2 rows | C library | as `train.py` starts |",
         "|---|---|---|",
         *(

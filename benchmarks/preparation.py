@@ -2,7 +2,7 @@
 
 Each measurement runs in a process of its own. Writes `results/preparation.json` and `.md`.
 
-    python benchmarks/preparation.py --data ../shared/data/gsm8k_train.jsonl
+    python benchmarks/preparation.py --data gsm8k_train.jsonl
 """
 
 import argparse
@@ -16,10 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from machine import describe_machine, is_installed, machine_line
+from machine import describe_machine, is_installed, machine_line, write_results
 from process import PeakMemory, alone
 
-RESULTS = Path(__file__).parent / "results"
 STREAMED_ROWS = 2_000_000
 CACHED_ROWS = 100_000
 REPEATS = 3
@@ -38,10 +37,7 @@ def main() -> None:
         )
         rows["stream"] = alone(stream, write_rows(Path(folder) / "stream.jsonl", options.rows))
     report = {"machine": describe_machine(PACKAGES), **rows}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "preparation.json").write_text(json.dumps(report, indent=2) + "\n")
-    (RESULTS / "preparation.md").write_text(to_markdown(report))
-    print(to_markdown(report))
+    write_results("preparation", report, to_markdown(report))
 
 
 def parse() -> argparse.Namespace:

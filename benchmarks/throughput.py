@@ -4,7 +4,7 @@ Trains with `train.py` and with TRL's SFTTrainer, each in a process of its own, 
 adapters on held-out rows with the same code. Also measures what matrix products alone would allow here.
 Writes `results/throughput.json` and `.md`.
 
-    python benchmarks/throughput.py --data ../shared/data/gsm8k_train.jsonl
+    python benchmarks/throughput.py --data gsm8k_train.jsonl
 """
 
 import argparse
@@ -17,11 +17,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from machine import describe_machine, is_installed, machine_line
+from machine import describe_machine, is_installed, machine_line, write_results
 from process import alone
 
 ROOT = Path(__file__).parent.parent
-RESULTS = Path(__file__).parent / "results"
 TRAIN_ROWS, HELD_OUT_ROWS = 600, 48
 LR, RANK, MAX_LENGTH, STEPS = 2e-4, 16, 1024, 5
 ROWS = {False: 8, True: 2}
@@ -55,10 +54,7 @@ def main() -> None:
                 runs.append({"contender": name, "quant": quant, "packing": packing, **run})
                 print(runs[-1], flush=True)
     report = {"machine": describe_machine(PACKAGES), "tokens_per_s_allowed": allowed, "runs": runs}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "throughput.json").write_text(json.dumps(report, indent=2) + "\n")
-    (RESULTS / "throughput.md").write_text(to_markdown(report))
-    print(to_markdown(report))
+    write_results("throughput", report, to_markdown(report))
 
 
 def parse() -> argparse.Namespace:
@@ -93,11 +89,10 @@ def run_ours(case: dict[str, Any], out: Path) -> dict[str, Any]:
     (metrics.parent / "adapter").rename(out / "adapter")
     later = _steps(metrics)[1:]
     summary = json.loads((metrics.parent / "summary.json").read_text())
-    speeds = [step["train/tokens_per_s"] for step in later]
-    supervised = [step["train/supervised_tokens"] for step in later]
+    seconds = sum(step["train/tokens"] / step["train/tokens_per_s"] for step in later)
     return {
-        "tokens_per_s": len(speeds) / sum(1 / speed for speed in speeds),
-        "supervised_per_step": sum(supervised) / len(supervised),
+        "tokens_per_s": sum(step["train/tokens"] for step in later) / seconds,
+        "supervised_per_s": sum(step["train/supervised_tokens"] for step in later) / seconds,
         "first_step_s": first_step_s,
         "peak_gib": summary["memory/peak_gib"],
     }

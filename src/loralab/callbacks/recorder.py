@@ -92,6 +92,7 @@ class Recorder(pl.Callback):
                 **plain,
                 **_present(dict(zip(names, values, strict=True))),
                 metrics.TRAIN_TOKENS_PER_S: round(tokens / elapsed, 1),
+                metrics.TRAIN_TOKENS: batch.tokens,
                 metrics.TRAIN_SUPERVISED_TOKENS: batch.supervised_tokens,
                 metrics.MEMORY_RSS_GIB: round(rss_gib(), 3),
                 metrics.MEMORY_PEAK_GIB: round(self.meter.peak_gib, 3),

@@ -168,9 +168,10 @@ def make_request(config: TrainConfig, quant: QuantConfig, dtype: torch.dtype) ->
     rows = 1 if is_auto else int(trainer.batch_size)
     if trainer.batch_tokens is not None:
         rows = max(1, trainer.batch_tokens // width)
-    if trainer.step_examples is not None:
-        rows = min(rows, -(-trainer.step_examples // trainer.num_processes))
-    step = trainer.step_examples or (AUTO_STEP_EXAMPLES if is_auto else rows * trainer.accumulation)
+    step = rows * trainer.accumulation
+    if is_auto or trainer.step_examples is not None:
+        step = -(-(trainer.step_examples or AUTO_STEP_EXAMPLES) // trainer.num_processes)
+        rows = min(rows, step)
     return MemoryRequest(
         quant=quant,
         lora=config.lora,

@@ -20,11 +20,13 @@ def exact_match(answer: str, reference: str) -> bool:
 
 def explain_match(references: Sequence[str]) -> str:
     """Says what an exact match is for these references, and how strict where they are free text."""
-    if all(isinstance(_parse(reference), dict | list) for reference in references):
+    kinds = {isinstance(_parse(reference), dict | list) for reference in references}
+    if kinds == {True}:
         return "exact match: the answer is the same JSON value as the reference"
+    others = "; where that is JSON, the same value" if True in kinds else ""
     return (
-        "exact match: the whole answer is the reference, letter for letter; strict for free text, where a "
-        "right answer in other words counts as wrong"
+        f"exact match: the whole answer is the reference, letter for letter{others}; strict for free text, "
+        "where a right answer in other words counts as wrong"
     )
 
 

@@ -173,10 +173,9 @@ def list_facts(run: RunRecord) -> list[Fact]:
 
 def _match_note(run: RunRecord) -> str:
     """Says what an exact match is; empty where none was looked for."""
-    references = [row["reference"] for row in run.samples if isinstance(row.get("reference"), str)]
-    if metrics.TEST_EXACT_MATCH not in run.summary or not references:
+    if metrics.TEST_EXACT_MATCH not in run.summary or not run.references:
         return ""
-    return f"E{explain_match(references).removeprefix('e')}."
+    return f"E{explain_match(run.references).removeprefix('e')}."
 
 
 def _compared_rows(run: RunRecord) -> str:

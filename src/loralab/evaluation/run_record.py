@@ -33,6 +33,8 @@ class RunRecord:
     """Counts of each data split, from `data.json`."""
     samples: Sequence[Mapping[str, Any]] = ()
     """Generations of the base and the tuned model."""
+    references: Sequence[str] = ()
+    """What each answer of the test split was compared with."""
     memory: Mapping[str, Any] = field(default_factory=dict)
     """Memory by stage and its estimate."""
     quantization: Sequence[Mapping[str, Any]] = ()
@@ -62,6 +64,7 @@ def load_run(run_dir: Path) -> RunRecord:
     metrics, num_bad_metrics = _read_lines(run_dir / "metrics.jsonl")
     samples, num_bad_samples = _read_lines(run_dir / "samples.jsonl")
     watched, num_bad_watched = _read_lines(run_dir / "watch.jsonl")
+    predictions, num_bad_predictions = _read_lines(run_dir / "predictions.jsonl")
     return RunRecord(
         run_id=str(summary.get("run_id") or manifest.get("run_id") or run_dir.resolve().name),
         config_text=_read_text(run_dir / "config.yaml"),
@@ -74,11 +77,12 @@ def load_run(run_dir: Path) -> RunRecord:
             k: as_mapping(v) for k, v in as_mapping(_read_json(run_dir / "data.json").get("splits")).items()
         },
         samples=samples,
+        references=[row["reference"] for row in predictions if isinstance(row.get("reference"), str)],
         memory=_read_json(run_dir / "memory.json"),
         quantization=_read_json(run_dir / "quantization.json").get("layers", ()),
         adapter=_read_json(run_dir / "adapter.json").get("layers", ()),
         watched=watched,
-        num_unreadable=num_bad_metrics + num_bad_samples + num_bad_watched,
+        num_unreadable=num_bad_metrics + num_bad_samples + num_bad_watched + num_bad_predictions,
     )
 
 

@@ -10,8 +10,8 @@ from torch.utils.checkpoint import checkpoint
 
 from loralab.data.masking import IGNORE_INDEX
 
-CHUNK_POSITIONS = 512
-"""Positions whose logits exist at once; at a vocabulary of 128k this is a quarter of a GiB in float32."""
+CHUNK_POSITIONS = 256
+"""Positions whose logits exist at once; at a vocabulary of 128k this is an eighth of a GiB in float32."""
 
 
 def supervised_positions(labels: Tensor) -> Tensor:
@@ -36,8 +36,8 @@ def token_nll(
     """Returns the negative log likelihood of each target, in float32.
 
     Logits are computed `chunk` positions at a time, so that the largest tensor of the step is bounded. A
-    frozen projection runs once: see `_FrozenNll`; of another one, logits are recomputed in the backward pass
-    when there is more than one chunk.
+    frozen projection runs once: see `_FrozenNll`. Of another one, and in float16, logits are recomputed in
+    the backward pass when there is more than one chunk.
 
     Args:
         hidden: [num, hidden]
@@ -49,7 +49,8 @@ def token_nll(
     Returns:
         [num]: -log p(target) at each position.
     """
-    if is_frozen and hidden.requires_grad and torch.is_grad_enabled():
+    # In float16 small gradients are zero unless the scale of the loss is in them from the start.
+    if is_frozen and hidden.requires_grad and torch.is_grad_enabled() and hidden.dtype != torch.float16:
         losses: Tensor = _FrozenNll.apply(hidden, targets, project, chunk)  # type: ignore[no-untyped-call]
         return losses
 
@@ -77,21 +78,28 @@ class _FrozenNll(torch.autograd.Function):
         ctx: Any, hidden: Tensor, targets: Tensor, project: Callable[[Tensor], Tensor], chunk: int
     ) -> Tensor:
         """Returns [num] losses; keeps [num, hidden] gradients of them."""
-        losses, gradients = [], []
-        for part, part_targets in zip(hidden.split(chunk), targets.split(chunk), strict=True):
-            leaf = part.detach().requires_grad_()
-            with torch.enable_grad():
-                logits = project(leaf)
-            error = logits.detach().float().log_softmax(-1)
-            wanted = part_targets[:, None]
-            losses.append(-error.gather(-1, wanted).squeeze(-1))
-            error.exp_().scatter_add_(-1, wanted, error.new_full((), -1.0).expand(wanted.shape))
-            gradients += torch.autograd.grad(logits, leaf, error.to(logits.dtype))
-        ctx.save_for_backward(torch.cat(gradients))
-        return torch.cat(losses)
+        parts = [
+            _nll_with_gradient(part.detach().requires_grad_(), part_targets, project)
+            for part, part_targets in zip(hidden.split(chunk), targets.split(chunk), strict=True)
+        ]
+        losses, gradients = (torch.cat(each) for each in zip(*parts, strict=True))
+        ctx.save_for_backward(gradients)
+        return losses
 
     @staticmethod
     def backward(ctx: Any, *factors: Tensor) -> tuple[Tensor | None, ...]:
         """Returns the gradient of the hidden states, and none for the rest."""
         (gradients,) = ctx.saved_tensors
         return (gradients * factors[0][:, None]).to(gradients.dtype), None, None, None
+
+
+def _nll_with_gradient(
+    hidden: Tensor, targets: Tensor, project: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    with torch.enable_grad():
+        logits = project(hidden)
+    error, wanted = logits.detach().float().log_softmax(-1), targets[:, None]
+    losses = -error.gather(-1, wanted).squeeze(-1)
+    error.exp_().scatter_add_(-1, wanted, error.new_full((), -1.0).expand(wanted.shape))
+    (gradient,) = torch.autograd.grad(logits, hidden, error.to(logits.dtype))
+    return losses, gradient

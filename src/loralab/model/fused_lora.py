@@ -83,7 +83,9 @@ def frozen_weight(layer: nn.Module, dtype: torch.dtype) -> Tensor:
     """
     if isinstance(layer, Linear4bit):
         weight: Any = layer.weight
-        return dequantize_4bit(weight.data, weight.quant_state).to(dtype)
+        # A weight that FSDP has put together again has lost the state; the layer keeps it.
+        state: Any = getattr(weight, "quant_state", None) or layer.quant_state
+        return dequantize_4bit(weight.data, state).to(dtype)
     if isinstance(layer, Int8Linear):
         return layer.restored(dtype)
     return cast(Tensor, layer.weight).to(dtype)
@@ -115,4 +117,5 @@ def _is_bare(layer: Any, name: str, x: Tensor) -> bool:
     on_gpu_in_8_bits = isinstance(base, Int8Linear) and x.device.type != "cpu"
     same_dtype = x.dtype == down.weight.dtype == up.weight.dtype
     computes_so = getattr(base, "compute_dtype", None) in (None, x.dtype)
-    return not (drops or on_gpu_in_8_bits) and same_dtype and computes_so and up.bias is None
+    casts = not (same_dtype and computes_so) or torch.is_autocast_enabled(x.device.type)
+    return not (drops or on_gpu_in_8_bits or casts) and up.bias is None

@@ -61,10 +61,12 @@ from loralab.optim.master import MasterWeights
 from loralab.optim.state_size import FLOAT32_BYTES, OPTIMIZER_BYTES
 from loralab.runs.allocator import is_replaced
 
-GAP_SHARE, CACHED_BYTES = 0.4, 64 * 2**20
+GAP_SHARE, CACHED_BYTES = 0.4, 72 * 2**20
 """What an allocator holds on a CPU beside the tensors of a step (`benchmarks/memory.py`). glibc, whose
 heap keeps gaps between freed blocks: about that share of them; with many small blocks several times as much.
 Those that give blocks back to requests of their size (`runs.allocator`): about as much whatever the step."""
+KERNEL_BYTES = 32 * 2**20
+"""Code that oneDNN writes for the products of a step in 16 bits on a CPU, about 0.6 MiB for each shape."""
 MANY_STEPS = 1000
 """Steps of a run that is only estimated: enough for methods that plan over them."""
 FORWARD, HEAD, LAST_NORM, UPDATE = "forward", "head", "backward of the last norm", "update"
@@ -187,10 +189,12 @@ def trace_step(model: PeftModel, request: MemoryRequest, device_type: str) -> di
     if device_type != "cpu":
         return stages
     is_steady = is_replaced(os.environ)
-    return {
-        name: Counter({**parts, GAPS: CACHED_BYTES if is_steady else round(GAP_SHARE * parts.total())})
+    kernels = 0 if request.dtype == torch.float32 else KERNEL_BYTES
+    gaps = {
+        name: kernels + (CACHED_BYTES if is_steady else round(GAP_SHARE * parts.total()))
         for name, parts in stages.items()
     }
+    return {name: Counter({**parts, GAPS: gaps[name]}) for name, parts in stages.items()}
 
 
 def run_step(

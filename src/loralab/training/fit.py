@@ -150,10 +150,12 @@ def run_stages(run: RunFolder, console: Console, started: float, build: Callable
     finally:
         wall_s = round(spent + time.perf_counter() - started, 1)
         # A disk that is full must not hide what ended the run.
-        with contextlib.suppress(*(() if status == "completed" else (OSError,))):
-            update_summary(run, {"status": status, "wall_s": wall_s})
-        finish_loggers(read_json(run.summary_path))
-        close_run(run, status, console)
+        try:
+            with contextlib.suppress(*(() if status == "completed" else (OSError,))):
+                update_summary(run, {"status": status, "wall_s": wall_s})
+        finally:
+            finish_loggers(read_json(run.summary_path))
+            close_run(run, status, console)
 
 
 def introduce(session: Session) -> None:

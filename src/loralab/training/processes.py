@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from loralab.config.load import JOB, job_number, task_overrides
 from loralab.config.schema import TrainConfig, TrainerConfig
-from loralab.distributed.launch import end_with_launcher, launch
+from loralab.distributed.launch import LAUNCHER, end_with_launcher, launch
 from loralab.distributed.place import Place, place_of
 from loralab.errors import ConfigError
 from loralab.training.resume import reopen
@@ -33,6 +33,8 @@ def run_training(config: TrainConfig) -> None:
         return  # the first process plans for all
     if here.world_size > 1:
         check_place(config.trainer, here)
+        if job_number() is not None and LAUNCHER not in os.environ:
+            raise ConfigError("-m does not go with torchrun or SLURM: start each combination by itself.")
         config = in_processes(config, here.local_world_size, here.num_nodes)
     else:
         config = in_processes(config, num_devices(config.trainer), config.trainer.num_nodes)

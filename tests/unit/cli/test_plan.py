@@ -194,6 +194,10 @@ def test_auto_takes_on_each_card_the_rows_that_it_would_find_there(tiny):
         (["trainer.batch_size=4", "trainer.accumulation=3"], 4, 3),
         (["trainer.batch_tokens=100", "data.max_length=30"], 3, 1),
         (["trainer.batch_tokens=20"], 1, 1),
+        (["trainer.devices=8", "trainer.batch_size=2", "trainer.step_examples=16"], 2, 1),
+        (["trainer.devices=8", "trainer.batch_size=4", "trainer.step_examples=8"], 1, 1),
+        (["trainer.devices=4", "trainer.batch_size=auto"], 1, 4),
+        (["trainer.devices=4", "trainer.batch_size=2", "trainer.accumulation=3"], 2, 3),
     ],
 )
 def test_a_micro_batch_is_cut_as_the_trainer_would(words, rows, accumulation):

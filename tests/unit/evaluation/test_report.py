@@ -181,9 +181,9 @@ def test_matches_are_marked_with_words(run_dir):
 
 
 def test_the_report_says_how_strict_an_exact_match_is(run_dir):
-    write_lines(run_dir / "samples.jsonl", [{**SAMPLE, "reference": "Paris"}])
-    assert "Exact match: the whole answer is the reference, letter for letter; strict" in page_of(run_dir)
-    (run_dir / "samples.jsonl").unlink()
+    write_lines(run_dir / "predictions.jsonl", [{"reference": "[1]"}, {"reference": "Paris"}])
+    assert "Exact match: the whole answer is the reference, letter for letter; where" in page_of(run_dir)
+    (run_dir / "predictions.jsonl").unlink()
     assert "Exact match:" not in page_of(run_dir)
 
 

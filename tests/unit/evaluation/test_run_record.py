@@ -7,7 +7,7 @@ from loralab.evaluation.run_record import RunRecord, load_run
 
 
 def test_empty_folder_gives_an_empty_record_named_after_the_folder(tmp_path):
-    assert load_run(tmp_path) == RunRecord(tmp_path.name, metrics=[], samples=[], watched=[])
+    assert load_run(tmp_path) == RunRecord(tmp_path.name, metrics=[], samples=[], references=[], watched=[])
 
 
 def test_run_id_comes_from_the_summary_then_the_manifest(tmp_path):

@@ -75,3 +75,11 @@ def test_losses_alone_need_no_gradient() -> None:
         losses = token_nll(torch.zeros(2, 3), torch.tensor([0, 1]), lambda part: part, is_frozen=True)
     assert not losses.requires_grad
     assert losses.tolist() == pytest.approx([math.log(3)] * 2)
+
+
+def test_in_float16_the_scale_of_the_loss_reaches_the_smallest_gradients() -> None:
+    # A certain target: p(other) = 2e-9, which float16 rounds to 0; times a scale of 2^16 it is 1.3e-4.
+    hidden = torch.tensor([[20.0, 0.0]], dtype=torch.float16, requires_grad=True)
+    losses = token_nll(hidden, torch.tensor([0]), lambda part: part, is_frozen=True)
+    (2**16 * losses).sum().backward()
+    assert hidden.grad[0, 1].item() == pytest.approx(2**16 * math.exp(-20), rel=1e-3)

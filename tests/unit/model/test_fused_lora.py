@@ -155,6 +155,15 @@ def test_a_switched_off_adapter_leaves_the_base(monkeypatch: pytest.MonkeyPatch)
     assert not calls
 
 
+def test_autocast_runs_as_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = adapted(LoraConfig(r=4))
+    fuse_lora(model)
+    calls = counted(model, monkeypatch)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        assert model(IDS).logits.isfinite().all()
+    assert not calls
+
+
 def test_in_sixteen_bits_it_is_as_near_to_float32_as_peft() -> None:
     exact = outputs_and_gradients(adapted(LoraConfig(r=4)))
     half = adapted(LoraConfig(r=4)).to(torch.bfloat16)

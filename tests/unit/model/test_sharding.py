@@ -22,6 +22,7 @@ from loralab.config.model import LoraConfig, QuantConfig
 from loralab.data.collate import MicroBatch
 from loralab.distributed import group
 from loralab.model.checkpointing import recompute_layers
+from loralab.model.fused_lora import fuse_lora
 from loralab.model.load import load_base
 from loralab.model.lora import attach_adapter, causal_lm, count_parameters
 from loralab.config.model import ModelConfig
@@ -38,6 +39,7 @@ with group.joined("cpu"):
         base = load_base(ModelConfig(path=model_dir), QuantConfig(quant), torch.device("cpu"), torch.float32)
         recompute_layers(base, True)
         model = attach_adapter(base, LoraConfig(r=4, init="gaussian"), 0)
+        assert fuse_lora(model) == 14
         whole = {name: each.numel() for name, each in model.named_parameters()}
         if shard:
             found["counted"] = [count_parameters(model)]

@@ -10,7 +10,7 @@ from loralab.config.schema import TrainerConfig
 from loralab.distributed.place import Place
 from loralab.errors import ConfigError
 from loralab.training import processes
-from loralab.training.processes import check_place, child_command, num_devices, start_others
+from loralab.training.processes import check_place, child_command, num_devices, run_training, start_others
 
 
 def test_without_a_gpu_auto_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,6 +49,15 @@ def test_a_job_of_a_multirun_tells_its_number(
 
 def test_one_process_starts_no_others() -> None:
     assert start_others(compose_train([])) is None
+
+
+def test_a_multirun_is_refused_where_others_start_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"RANK": 0, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": 1}
+    for name, value in {**given, "MASTER_ADDR": "localhost"}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(processes, "job_number", lambda: 1)
+    with pytest.raises(ConfigError, match="-m does not go with torchrun or SLURM"):
+        run_training(compose_train([]))
 
 
 def test_several_machines_are_started_by_others() -> None:
