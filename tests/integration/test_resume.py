@@ -25,7 +25,7 @@ from loralab.runs.lock import hold
 from loralab.runs.series import saved_steps
 from loralab.runs.verify import verify_run
 from loralab.training.fit import train
-from loralab.training.resume import check_same_data, explain_auto, reopen
+from loralab.training.resume import check_same_data, explain_resume, reopen
 
 DROPOUT = "lora.dropout=0.2"
 QUICK = "eval=none"
@@ -326,7 +326,7 @@ def test_auto_takes_the_newest_unfinished_run_of_the_same_config(
     now = compose_tiny(tmp_path, "resume=auto", "seed=1")
     other = dataclasses.replace(now, seed=3)
     assert reopen(now, []) is None
-    assert explain_auto(None, now) == "resume=auto: no unfinished run to go on with; a new one starts"
+    assert explain_resume(None, now) == "resume=auto: no unfinished run to go on with; a new one starts"
     runs = [create_run(str(tmp_path), "train", name) for name in "abcde"]
     for run in runs:
         run.config_path.write_text(to_yaml(dataclasses.replace(now, seed=2 if run is runs[4] else 1)))
@@ -337,9 +337,9 @@ def test_auto_takes_the_newest_unfinished_run_of_the_same_config(
         resumed = reopen(now, [])
     assert resumed is not None
     assert resumed.run.run_id == "b"
-    assert explain_auto(resumed, now) == "resume=auto: going on with b"
+    assert explain_resume(resumed, now) == "resume=auto: going on with b"
     assert reopen(other, []) is None
-    assert explain_auto(None, other) == (
+    assert explain_resume(None, other) == (
         "resume=auto: e is unfinished but differs (seed: 2 in the run, 3 now); a new run starts"
     )
 

@@ -23,13 +23,20 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 @contextlib.contextmanager
 def interruptible(run: RunFolder) -> Iterator[None]:
     """Turns signals into `Interrupted` while a run loads, validates or compares; training has its own way."""
+    asked: list[Interrupted] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(f"{signal.Signals(number).name}. Continue with: {resume_command(run)}")
+        asked.append(Interrupted(f"{signal.Signals(number).name}. Continue with: {resume_command(run)}"))
+        raise asked[-1]
 
     previous = {number: signal.signal(number, stop) for number in SIGNALS}
     try:
         yield
+    except Exception as error:
+        # A library that a signal broke off may report a failure of its own instead.
+        if asked and not isinstance(error, Interrupted):
+            raise asked[-1] from error
+        raise
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -131,7 +131,7 @@ def _misfit(policy: str, num_texts: int, over: int) -> str:
     """Says that a policy does nothing for some of the rows over the limit; empty where that is not so."""
     num_unfit = over - num_texts if policy == "window" else num_texts if policy in CUTS else 0
     if not num_unfit:
-        return ""
+        return " Rows that are cut count as lost." if policy in CUTS else ""
     fit, unfit = ("plain texts", "chats") if policy == "window" else ("chats", "plain texts")
     return f" data.over_length={policy} shortens {fit} only, and {num_unfit} of the rows are {unfit}."
 

@@ -41,7 +41,8 @@ def print_comparison(
         num_samples: How many of them are shown.
         samples_path: Where those stand whole.
     """
-    table = Table(title="held-out test split", title_justify="left")
+    answered = f", {len(predictions):,} rows" if predictions else ""
+    table = Table(title=f"held-out test split{answered}", title_justify="left")
     for column in ("", "base", "tuned"):
         table.add_column(column, justify="right" if column else "left")
     for label, base, tuned, form in ROWS:

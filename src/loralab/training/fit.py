@@ -13,7 +13,6 @@ from loralab import metrics
 from loralab.callbacks.interrupts import interruptible
 from loralab.callbacks.recorder import Recorder
 from loralab.config.load import task_overrides
-from loralab.config.resume_rules import AUTO
 from loralab.config.schema import TrainConfig
 from loralab.distributed.group import (
     agree,
@@ -43,7 +42,7 @@ from loralab.training.record import (
     record_comparison,
     update_summary,
 )
-from loralab.training.resume import check_same_data, check_same_processes, explain_auto, reopen
+from loralab.training.resume import check_same_data, check_same_processes, explain_resume, reopen
 from loralab.training.session import Session, assemble, stored_size
 from loralab.training.setup import prepare
 from loralab.training.together import agreed_plan, leaving_together, told_how_to_go_on
@@ -65,8 +64,8 @@ def train(config: TrainConfig, callbacks: Sequence[pl.Callback] = ()) -> RunFold
         return plan_run(config)
     started, console = time.perf_counter(), Console(highlight=False, quiet=not is_first())
     resumed = on_first(lambda: reopen(config, task_overrides())) if config.resume is not None else None
-    if config.resume == AUTO:
-        console.print(explain_auto(resumed, config), soft_wrap=True)
+    if config.resume is not None:
+        console.print(explain_resume(resumed, config), soft_wrap=True)
     if resumed:
         check_same_processes(resumed)
         config = resumed.config
@@ -168,7 +167,8 @@ def introduce(session: Session) -> None:
     )
     print_data(console, config, session.setup.data, session.plan.layout)
     total = f"{steps.total_steps} step{'s' * (steps.total_steps != 1)}"
-    console.print(f"{total}, {steps.steps_per_epoch} per epoch, validation every {steps.val_interval}")
+    interval = "after each" if steps.val_interval == 1 else f"every {steps.val_interval}"
+    console.print(f"{total}, {steps.steps_per_epoch} per epoch, validation {interval}")
 
 
 def fit(session: Session) -> None:

@@ -66,13 +66,13 @@ def reopen(config: TrainConfig, overrides: Sequence[str]) -> Resumed | None:
     return _continued(run, config, None if set(typed) & set(OVERLAYS) else typed)
 
 
-def explain_auto(resumed: Resumed | None, config: TrainConfig) -> str:
-    """Says in a line what `resume=auto` chose."""
+def explain_resume(resumed: Resumed | None, config: TrainConfig) -> str:
+    """Says in a line with which run training goes on, from where, and with what changed."""
     if resumed is not None:
         steps = saved_steps(resumed.run.checkpoints_dir)
-        return f"resume=auto: going on with {resumed.run.run_id}" + (
-            f" from step {steps[0]}" if steps else ""
-        )
+        begun = f" from step {steps[0]}" if steps else ""
+        changed = "".join(f"; {change}" for change in resumed.changes)
+        return f"resume={config.resume}: going on with {resumed.run.run_id}{begun}{changed}"
     differing = [(run, changes) for run, changes in _unfinished(config) if changes]
     if not differing or config.run.name is not None:
         return "resume=auto: no unfinished run to go on with; a new one starts"

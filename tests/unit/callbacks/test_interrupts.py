@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from loralab.callbacks.interrupts import Interrupts
+from loralab.callbacks.interrupts import Interrupts, interruptible
 from loralab.distributed.votes import Votes
 from loralab.errors import Interrupted
 from loralab.runs.folder import RunFolder
@@ -33,3 +33,22 @@ def test_a_signal_in_a_validation_saves_before_the_next_batch(tmp_path: Path) ->
     assert done == ["flushed", "saved"]
     interrupts.on_exception(None, module, raised.value)
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_library_that_reports_a_failure_of_its_own_hides_no_signal(tmp_path: Path) -> None:
+    def load() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except Exception as error:
+            raise RuntimeError("weights cannot be converted") from error
+
+    with (
+        pytest.raises(Interrupted, match="SIGTERM. Continue with: python train.py resume="),
+        interruptible(RunFolder(tmp_path)),
+    ):
+        load()
+
+
+def test_other_failures_stay_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="wrong"), interruptible(RunFolder(tmp_path)):
+        raise ValueError("wrong")

@@ -129,6 +129,13 @@ def test_share_on_the_limit_is_allowed() -> None:
     check_lengths(counted([9] * 29 + [1] * 71, 5), 71, (5, 0.29), "train")
 
 
+def test_rows_that_are_cut_count_as_lost() -> None:
+    count = counted([9, 3], 5, truncated=1)
+    count.policy = "cut_response"
+    with pytest.raises(DataError, match=r"row 1\. Rows that are cut count as lost\. Use data\.max_length=9"):
+        check_lengths(count, 2, (5, 0.05), "train")
+
+
 def test_nothing_left_is_refused_whatever_may_be_dropped() -> None:
     assert length_fault([9, 8], max_length=5, max_dropped=1.0) == (
         "2 of 2 train rows are longer than data.max_length=5 tokens (the longest has 9): rows.jsonl row 1, "
