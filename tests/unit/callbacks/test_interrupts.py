@@ -43,7 +43,7 @@ def test_a_library_that_reports_a_failure_of_its_own_hides_no_signal(tmp_path: P
             raise RuntimeError("weights cannot be converted") from error
 
     with (
-        pytest.raises(Interrupted, match="SIGTERM. Continue with: python train.py resume="),
+        pytest.raises(Interrupted, match=r"SIGTERM\. Continue with: python train.py resume="),
         interruptible(RunFolder(tmp_path)),
     ):
         load()

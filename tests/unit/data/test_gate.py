@@ -129,7 +129,7 @@ def test_share_on_the_limit_is_allowed() -> None:
     check_lengths(counted([9] * 29 + [1] * 71, 5), 71, (5, 0.29), "train")
 
 
-def test_rows_that_are_cut_count_as_lost() -> None:
+def test_a_refusal_says_that_rows_that_are_cut_count() -> None:
     count = counted([9, 3], 5, truncated=1)
     count.policy = "cut_response"
     with pytest.raises(DataError, match=r"row 1\. Rows that are cut count as lost\. Use data\.max_length=9"):
