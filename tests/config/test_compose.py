@@ -460,7 +460,7 @@ def test_preset_balanced() -> None:
 
     assert config.lora.r == 32
     assert config.lora.alpha == 64.0
-    assert config.lora.targets == ["q_proj", "k_proj", "v_proj", "o_proj"]
+    assert config.lora.targets == "attention"
     assert config.lora.dropout == 0.0
     assert (config.trainer.epochs, config.trainer.accumulation) == (3.0, 4)
     assert config.optim.lr == 2e-4
