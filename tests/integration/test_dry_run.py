@@ -89,7 +89,8 @@ def test_every_layout_can_be_planned(plan_tiny, option):
 def test_a_dry_run_says_what_each_of_several_processes_takes(plan_tiny):
     _, text = plan_tiny("trainer.batch_size=4", "trainer.step_examples=4", "trainer.devices=2")
     assert " GiB in each of 2 processes, in micro-batches of 2 rows\n" in text
-    assert "free here for each of 2 processes" in " ".join(text.split())
+    # Where the cell is too narrow, its text goes on in the next line of the table.
+    assert "free here for each of 2 processes" in " ".join(text.replace("│", " ").split())
 
 
 def test_a_dry_run_refuses_a_name_that_is_taken(plan_tiny):
