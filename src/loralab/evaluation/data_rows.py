@@ -91,12 +91,7 @@ def source_notes(report: DataReport) -> list[tuple[str, str]]:
     notes = []
     for source in (*report.sources, *report.benchmarks):
         if source.limit is not None:
-            notes.append(
-                (
-                    _short_name(source),
-                    f"no more than {source.limit:,} of its rows are read (data.max_examples)",
-                )
-            )
+            notes.append((_short_name(source), f"at most {source.limit:,} of its rows (data.max_examples)"))
         if source.reason:
             notes.append((_short_name(source), f"{source.form} ({source.reason})"))
     return notes

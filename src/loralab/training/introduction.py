@@ -43,7 +43,7 @@ def notices(data: PreparedData, privacy: str) -> list[str]:
     for tally in (*(source.tally for source in report.sources), *report.splits.values()):
         removed.add(tally)
     lines = [
-        f"{source.name}: no more than {source.limit:,} of its rows are read (data.max_examples)"
+        f"{source.name}: at most {source.limit:,} of its rows (data.max_examples)"
         for source in report.sources
         if source.limit is not None
     ]

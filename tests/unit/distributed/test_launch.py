@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -55,6 +55,15 @@ def test_a_process_that_ignores_the_end_of_the_others_is_killed(monkeypatch: pyt
     assert time.monotonic() - began < 30
 
 
+@pytest.fixture
+def hangup_by_default() -> Iterator[None]:
+    """Gives the signal its default, whatever `nohup` has made of it around the tests."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangup_by_default")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_signals_reach_every_process(number: signal.Signals, tmp_path: Path) -> None:
     code = (
@@ -76,13 +85,11 @@ def test_signals_reach_every_process(number: signal.Signals, tmp_path: Path) -> 
     assert signal.getsignal(number) == signal.SIG_DFL
 
 
+@pytest.mark.usefixtures("hangup_by_default")
 def test_a_hangup_that_is_ignored_stays_so() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        hang_up = "import os, signal; os.kill(os.getppid(), signal.SIGHUP)"
-        assert launch([sys.executable, "-c", hang_up], 1, {}) == 0
-    finally:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    hang_up = "import os, signal; os.kill(os.getppid(), signal.SIGHUP)"
+    assert launch([sys.executable, "-c", hang_up], 1, {}) == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process that its parent has died")

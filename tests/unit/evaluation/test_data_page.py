@@ -233,7 +233,7 @@ def test_sources_and_splits_are_written_as_by_hand(dirty):
         (f"{EVIL[:8]}.jsonl", "benchmark", "prompts", "55", "none", "none", "55"),
     ]
     assert data_rows.source_notes(dirty.report) == [
-        (f"a {EVIL}", "no more than 40 of its rows are read (data.max_examples)"),
+        (f"a {EVIL}", "at most 40 of its rows (data.max_examples)"),
         (f"a {EVIL}", f"{EVIL} (found: {EVIL})"),
     ]
     assert data_rows.ledger_rows(dirty.report)[1] == (

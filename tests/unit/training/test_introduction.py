@@ -40,10 +40,7 @@ def test_a_run_says_what_was_left_out_cut_short_and_found(
         f"personal data: 2 email, such as in {rows} line 3; "
         "2 values in 2 rows: left as they are (data.privacy.action=report)",
     ]
-    assert (
-        said(tokenizer, rows, max_examples=10)[0]
-        == "rows: no more than 10 of its rows are read (data.max_examples)"
-    )
+    assert said(tokenizer, rows, max_examples=10)[0] == "rows: at most 10 of its rows (data.max_examples)"
 
 
 def test_masking_says_how_many_values_of_how_many_rows_were_replaced(
