@@ -149,12 +149,14 @@ def test_a_restored_guard_decides_as_the_one_that_was_saved() -> None:
 
 
 @pytest.mark.parametrize("first", [0, 40, 80])
-def test_steps_recorded_on_the_embedded_task_are_healthy_wherever_the_guard_begins(first: int) -> None:
+@pytest.mark.parametrize(("file", "num_steps"), [("healthy_steps.json", 150), ("healthy_gsm8k.json", 90)])
+def test_recorded_steps_are_healthy_wherever_the_guard_begins(file: str, num_steps: int, first: int) -> None:
+    """Loss and gradient norm of steps of the embedded task, and of four rows of GSM8K each."""
     guard = Guard(StabilityConfig())
-    steps = json.loads((ASSETS / "healthy_steps.json").read_text())[first:]
+    steps = json.loads((ASSETS / file).read_text())[first:]
     found = [i for step, (loss, norm) in enumerate(steps) for i in guard.judge(step, loss, norm)]
     assert found == []
-    assert len(steps) == 150 - first
+    assert len(steps) == num_steps - first
 
 
 @pytest.mark.parametrize("seed", range(4))
