@@ -47,6 +47,7 @@ def launch(command: Sequence[str], num_processes: int, environment: dict[str, st
     children: list[subprocess.Popen[bytes]] = []
 
     def hand_on(number: int, frame: FrameType | None) -> None:
+        """Sends a signal to the processes that are still there."""
         for child in children:
             if child.poll() is None:
                 child.send_signal(FORWARDED[signal.Signals(number)])

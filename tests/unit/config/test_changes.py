@@ -65,4 +65,4 @@ def test_what_contradicts_resume_is_refused(config: TrainConfig, message: str) -
 
 
 def test_auto_may_have_a_name() -> None:
-    validate_train(TrainConfig(resume="auto", run=RunConfig(name="n")))
+    assert validate_train(TrainConfig(resume="auto", run=RunConfig(name="n"))) is None

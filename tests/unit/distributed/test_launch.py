@@ -111,7 +111,12 @@ def test_processes_end_with_the_one_that_has_started_them(tmp_path: Path) -> Non
     finally:
         launcher.kill()
         launcher.wait()
-    wait_until(lambda: [(tmp_path / str(rank)).read_text() for rank in range(2)] == ["ended"] * 2)
+
+    def said() -> list[str]:
+        return [(tmp_path / str(rank)).read_text() for rank in range(2)]
+
+    wait_until(lambda: "" not in said())
+    assert said() == ["ended"] * 2
 
 
 def test_a_process_whose_starter_is_gone_already_does_not_begin() -> None:
