@@ -10,6 +10,11 @@ class SpeedConfig:
     fused_head: bool = True
     """Find the gradient of the loss while the logits are there, once, instead of computing them again in the
     backward pass; where the output head is frozen."""
+    padding_free: bool = True
+    """Lay the rows of a padded micro-batch end to end, so that nothing is computed for padding; where the
+    model can keep documents apart, as for packed rows."""
+    block_attention: bool = True
+    """Attention of packed rows as few large matrix products; on a CPU in bfloat16."""
     fused_lora: bool = True
     """Compute the frozen product of a LoRA layer and its update together; where neither dropout nor DoRA, nor
     another dtype, stands between them."""

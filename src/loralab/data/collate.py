@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -32,6 +32,8 @@ class MicroBatch(NamedTuple):
     """[batch, seq], restarting at each document of a packed row; None where rows are not packed."""
     bounds: tuple[int, ...] | None = None
     """Where documents begin in packed rows laid end to end, and the end."""
+    lengths: tuple[int, ...] | None = None
+    """Tokens of each padded row; None where rows are packed."""
     is_counted: bool = True
     """Whether its tokens count; not those of a batch that a process runs beside the others' last ones."""
 
@@ -77,7 +79,7 @@ def pack_examples(rows: Sequence[Sequence[Example]], width: int, pad_id: int) ->
     bounds = document_bounds([[len(example.input_ids) for example in row] for row in rows], width)
     batch.labels.view(-1)[torch.tensor(bounds[:-1])] = IGNORE_INDEX
     positions = torch.from_numpy(document_positions(bounds)).view_as(batch.input_ids)
-    return batch._replace(position_ids=positions, bounds=bounds)
+    return batch._replace(position_ids=positions, bounds=bounds, lengths=None)
 
 
 def fill_rows(rows: Sequence[Sequence[Example]], width: int, pad_id: int) -> MicroBatch:
@@ -103,7 +105,40 @@ def fill_rows(rows: Sequence[Sequence[Example]], width: int, pad_id: int) -> Mic
             if sources is not None:
                 sources[row, at:end] = example.source
             at = end
-    return MicroBatch(input_ids, attention_mask, labels, weights, sources)
+    lengths = tuple(sum(len(example.input_ids) for example in examples) for examples in rows)
+    return MicroBatch(input_ids, attention_mask, labels, weights, sources, lengths=lengths)
+
+
+def without_padding(batch: MicroBatch) -> MicroBatch:
+    """Lays padded rows end to end in one packed row, so that no time goes into their padding.
+
+    Nothing waits for the device: where rows end is known on the host.
+
+    Args:
+        batch: Rows padded on the right; packed ones come back as they are.
+    """
+    if batch.lengths is None:
+        return batch
+    width, total = batch.input_ids.shape[1], sum(batch.lengths)
+    multiple = PAD_MULTIPLE if total <= PAD_MULTIPLE**2 else 4 * PAD_MULTIPLE
+    bounds = document_bounds([batch.lengths], math.ceil(total / multiple) * multiple)
+    spans = [torch.arange(length) + row * width for row, length in enumerate(batch.lengths)]
+    places = torch.cat(spans).to(batch.input_ids.device, non_blocking=True)
+
+    def laid(rows: Tensor | None, filler: int) -> Tensor | None:
+        """Returns [1, tokens] of [batch, seq]."""
+        if rows is None:
+            return None
+        return torch.nn.functional.pad(rows.flatten()[places], (0, bounds[-1] - total), value=filler)[None]
+
+    labels = cast(Tensor, laid(batch.labels, IGNORE_INDEX))
+    # Nothing is predicted across a border.
+    labels[0, list(bounds[:-1])] = IGNORE_INDEX
+    positions = torch.from_numpy(document_positions(bounds))[None].to(places.device, non_blocking=True)
+    return MicroBatch(
+        cast(Tensor, laid(batch.input_ids, 0)), cast(Tensor, laid(batch.attention_mask, 0)), labels,
+        laid(batch.weights, 0), laid(batch.sources, 0), positions, bounds, is_counted=batch.is_counted,
+    )  # fmt: skip
 
 
 def make_step(micro_batches: list[MicroBatch], examples: Sequence[Example], step: int) -> StepBatch:

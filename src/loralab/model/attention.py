@@ -1,22 +1,26 @@
 """Attention that keeps the documents of a packed row apart."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from loralab.data.packing import document_bounds, document_positions
 from loralab.errors import ModelError
+from loralab.model.block_attention import attend_in_blocks
+from loralab.model.eager_attention import attend_eager, needs_eager
+from loralab.model.varlen_attention import attend_varlen, fits_varlen, has_varlen
 
-DOCUMENT_ATTENTION = "loralab_documents"
-"""Name of this attention among the implementations of transformers."""
+DOCUMENT_ATTENTION, BLOCK_ATTENTION = "loralab_documents", "loralab_blocks"
+"""Names of this attention among the implementations of transformers, with PyTorch's kernels alone and with
+`block_attention` where that is faster."""
 
 PROBE_LENGTHS = (5, 7)
 """Tokens of the two documents that a model is tried with."""
@@ -24,31 +28,36 @@ MOST_ROUNDING = 1e-3
 """Largest difference that passes for rounding, as a share of what full sight of a neighbour changes."""
 MOST_ROUNDING_HALF = 0.1
 """The same for 16-bit types."""
-MOST_VARLEN_DIM = 256
-"""Largest head that FlashAttention takes."""
+PREPARED = "keeps_documents_apart"
+"""Attribute of models that `enable_document_attention` has prepared."""
 
 
-def enable_document_attention(model: PreTrainedModel) -> None:
+def enable_document_attention(model: PreTrainedModel, in_blocks: bool = True) -> None:
     """Lets a model take packed rows, told apart by `document_arguments`; padded batches run as before.
 
     FlashAttention, where the model runs on it, knows packed rows already; any other implementation is
     replaced. Before that, two short documents go through the model apart and packed: architectures that
     mix tokens outside attention, or do not hand arguments on to it, are found by what they compute.
 
+    Args:
+        model: Changed in place.
+        in_blocks: Whether `block_attention` runs where it is faster: on a CPU in bfloat16.
+
     Raises:
         ModelError: Documents of one row would not be kept apart.
     """
     original = model.config._attn_implementation
-    if original == DOCUMENT_ATTENTION:
+    name = BLOCK_ATTENTION if in_blocks else DOCUMENT_ATTENTION
+    if original == name:
         return
     _refuse_known_obstacles(model)
     # A model without weights can only be looked at.
     probing = model.device.type != "meta"
     apart, leaked = _run_apart(model) if probing else (torch.empty(0), torch.empty(0))
     if not _is_flash(model):
-        AttentionInterface.register(DOCUMENT_ATTENTION, document_attention)
-        AttentionMaskInterface.register(DOCUMENT_ATTENTION, sdpa_mask)
-        model.set_attn_implementation(DOCUMENT_ATTENTION)
+        AttentionInterface.register(name, partial(document_attention, in_blocks=in_blocks))
+        AttentionMaskInterface.register(name, sdpa_mask)
+        model.set_attn_implementation(name)
     rounding = MOST_ROUNDING if model.dtype == torch.float32 else MOST_ROUNDING_HALF
     try:
         if probing and (_run_packed(model) - apart).norm() > rounding * (leaked - apart).norm():
@@ -56,6 +65,26 @@ def enable_document_attention(model: PreTrainedModel) -> None:
     except Exception:
         model.set_attn_implementation(original)
         raise
+    setattr(model, PREPARED, True)
+
+
+def keeps_documents_apart(model: PreTrainedModel) -> bool:
+    """Says whether a model takes packed rows."""
+    return getattr(model, PREPARED, False)
+
+
+def allow_padding_free(model: PreTrainedModel, in_blocks: bool = True) -> None:
+    """Lets a model take rows without padding where that is faster; where it cannot, it stays as it is.
+
+    Args:
+        model: Changed in place.
+        in_blocks: As in `enable_document_attention`.
+    """
+    # Without one kernel for all documents a GPU would run many small ones.
+    if model.device.type == "cuda" and not (_is_flash(model) or has_varlen(model.device, model.dtype)):
+        return
+    with suppress(ModelError):
+        enable_document_attention(model, in_blocks)
 
 
 def document_arguments(
@@ -97,22 +126,25 @@ def document_attention(
         key: [rows, key heads, seq, dim]
         value: [rows, key heads, seq, value dim]
         attention_mask: [rows, 1, seq, keys], true where a token is seen; None is causal.
-        **kwargs: `scaling`, `dropout`, `sliding_window`, `softcap`, `s_aux` and others that layers pass.
+        **kwargs: `scaling`, `dropout`, `sliding_window`, `softcap`, `s_aux` and others that layers pass; and
+            `in_blocks`, whether `block_attention` may run.
 
     Returns:
         [rows, seq, heads, value dim], and None in place of the attention weights.
     """
-    bounds = kwargs.pop("document_bounds", None)
+    bounds, in_blocks = kwargs.pop("document_bounds", None), kwargs.pop("in_blocks", False)
     if bounds is None:
         return _attend(module, query, key, value, attention_mask, **kwargs), None
     _check_layer(module, attention_mask, kwargs)
     # [rows * seq, heads, dim]; a view where the projections were laid out by token, as they are.
     tokens = tuple(tensor.transpose(1, 2).flatten(0, 1) for tensor in (query, key, value))
-    window = _sliding_window(module, kwargs)
-    if _fits_varlen(query, key, value, kwargs):
-        output = _attend_varlen(tokens, window, kwargs)
+    window, lengths, is_plain = _sliding_window(module, kwargs), _lengths(bounds), not _needs_more(kwargs)
+    if is_plain and fits_varlen(query, key, value):
+        output = attend_varlen(tokens, window, kwargs)
+    elif is_plain and in_blocks and _suits_blocks(query, lengths, window):
+        output = attend_in_blocks(tokens[0], tokens[1], tokens[2], lengths, kwargs.get("scaling"))
     else:
-        output = _attend_each(module, tokens, _lengths(bounds), window, kwargs)
+        output = _attend_each(module, tokens, lengths, window, kwargs)
     return output.unflatten(0, (query.shape[0], query.shape[2])), None
 
 
@@ -131,78 +163,25 @@ def _attend_each(
     return torch.cat(outputs)
 
 
-def _attend_varlen(tokens: tuple[Tensor, ...], window: int | None, kwargs: Any) -> Tensor:
-    """Attends to all documents in one kernel (FlashAttention-2, arXiv:2307.08691)."""
-    # Every head gets its key: not every torch in our range takes fewer keys than queries.
-    heads = tokens[0].shape[1]
-    query, key, value = (
-        tensor.repeat_interleave(heads // tensor.shape[1], dim=1) if tensor.shape[1] < heads else tensor
-        for tensor in tokens
-    )
-    bounds, longest = kwargs["cu_seq_lens_q"], kwargs["max_length_q"]
-    output = varlen_attn(
-        query,
-        key,
-        value,
-        bounds,
-        bounds,
-        longest,
-        longest,
-        scale=kwargs.get("scaling"),
-        window_size=(-1 if window is None else window - 1, 0),
-    )
-    return cast(Tensor, output)
-
-
-def _fits_varlen(query: Tensor, key: Tensor, value: Tensor, kwargs: Any) -> bool:
-    return (
-        query.device.type == "cuda"
-        and query.dtype == key.dtype == value.dtype
-        and query.dtype in (torch.float16, torch.bfloat16)
-        and query.shape[-1] == value.shape[-1] <= MOST_VARLEN_DIM
-        and not _needs_eager(kwargs)
-        and not kwargs.get("dropout")
-        and torch.cuda.get_device_capability(query.device) >= (8, 0)
-    )
-
-
 def _attend(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any
 ) -> Tensor:
     """Returns [rows, seq, heads, dim]."""
-    if _needs_eager(kwargs):
-        return _attend_eager(module, query, key, value, mask, kwargs)
+    if needs_eager(kwargs):
+        return attend_eager(module, query, key, value, mask, kwargs)
     output: Tensor = sdpa_attention_forward(module, query, key, value, mask, **kwargs)[0]
     return output
 
 
-def _needs_eager(kwargs: Any) -> bool:
-    return kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None
+def _needs_more(kwargs: Any) -> bool:
+    """Whether a layer asks for more than plain attention."""
+    return needs_eager(kwargs) or bool(kwargs.get("dropout"))
 
 
-def _attend_eager(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, kwargs: Any
-) -> Tensor:
-    """Computes what fused kernels cannot: soft-capped logits and attention sinks, as transformers' `eager`.
-
-    The cap is `softcap * tanh(logits / softcap)` (Gemma 2, arXiv:2408.00118, section 2); a sink is one more
-    logit per head that takes weight and gives nothing (gpt-oss, arXiv:2508.10925).
-    """
-    groups = query.shape[1] // key.shape[1]
-    softcap, sinks = kwargs.get("softcap"), kwargs.get("s_aux")
-    scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
-    logits = query @ repeat_kv(key, groups).transpose(2, 3) * scaling
-    if softcap is not None:
-        logits = softcap * torch.tanh(logits / softcap)
-    if mask is None and query.shape[2] > 1:
-        mask = logits.new_ones(logits.shape[2:], dtype=torch.bool).tril()
-    if mask is not None:
-        logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
-    if sinks is not None:
-        logits = torch.cat([logits, sinks.view(1, -1, 1, 1).expand(*logits.shape[:3], 1)], dim=-1)
-    weights = logits.softmax(dim=-1, dtype=torch.float32)[..., : key.shape[2]].to(query.dtype)
-    weights = nn.functional.dropout(weights, kwargs.get("dropout", 0.0), module.training)
-    return (weights @ repeat_kv(value, groups)).transpose(1, 2).contiguous()
+def _suits_blocks(query: Tensor, lengths: list[int], window: int | None) -> bool:
+    """Whether `block_attention` is faster: it is about even in float32, and knows no windows."""
+    is_open = window is None or max(lengths) <= window
+    return query.device.type == "cpu" and query.dtype == torch.bfloat16 and is_open
 
 
 def _sliding_window(module: nn.Module, kwargs: Any) -> int | None:

@@ -22,11 +22,15 @@ from transformers import PreTrainedModel
 
 from loralab.config.method_rules import VIRTUAL_TOKENS
 from loralab.config.model import LoraConfig, QuantConfig
-from loralab.data.collate import MicroBatch
+from loralab.data.collate import MicroBatch, without_padding
 from loralab.losses.sft import token_nll
 from loralab.model.adapters.context import AdapterContext
 from loralab.model.adapters.prompts import cache_shape
-from loralab.model.attention import enable_document_attention
+from loralab.model.attention import (
+    allow_padding_free,
+    enable_document_attention,
+    keeps_documents_apart,
+)
 from loralab.model.checkpointing import recompute_layers
 from loralab.model.fused_lora import fuse_lora
 from loralab.model.head import has_frozen_head, hidden_states, projection
@@ -87,7 +91,7 @@ def estimate_memory(model: PreTrainedModel, request: MemoryRequest, device_type:
         return _with_virtual_tokens(model, request, device_type)
     if request.lora.dora and request.quant.name != "none":
         return _with_magnitudes(model, request, device_type)
-    adapted = build_shadow(model, request)
+    adapted = build_shadow(model, request, device_type)
     static, loaded = static_parts(adapted, request), loaded_bytes(adapted, request)
     num_trainable = sum(parameter.numel() for parameter in trainable(adapted).values())
     grads = FLOAT32_BYTES * num_trainable
@@ -135,7 +139,7 @@ def _with_magnitudes(model: PreTrainedModel, request: MemoryRequest, device_type
     return replace(plain, parts={**plain.parts, **stored})
 
 
-def build_shadow(model: PreTrainedModel, request: MemoryRequest) -> PeftModel:
+def build_shadow(model: PreTrainedModel, request: MemoryRequest, device_type: str = "cpu") -> PeftModel:
     """Copies a model without weights, and quantizes, prepares and adapts the copy as a run would."""
     shadow = copy.deepcopy(model)
     nn.Module.to(shadow, request.dtype)
@@ -144,8 +148,11 @@ def build_shadow(model: PreTrainedModel, request: MemoryRequest) -> PeftModel:
         shadow.set_attn_implementation("sdpa")
     quantize_shadow(shadow, request.quant, request.dtype)
     recompute_layers(shadow, request.checkpointing)
+    in_blocks = request.speed.block_attention and device_type == "cpu"
     if request.documents is not None:
-        enable_document_attention(shadow)
+        enable_document_attention(shadow, in_blocks)
+    elif request.lengths is not None:
+        allow_padding_free(shadow, in_blocks)
     # Other beginnings have values to work with, and tokens a tokenizer; these take the same memory.
     lora = replace(request.lora, init="default", trainable_tokens=[], prompt_text=None)
     context = AdapterContext(
@@ -219,7 +226,8 @@ def run_step(
         master.grad = None
     with log:
         log.stage = FORWARD
-        hidden = hidden_states(model, _micro_batch(request))
+        batch = _micro_batch(request)
+        hidden = hidden_states(model, without_padding(batch) if keeps_documents_apart(base) else batch)
         log.stage, kept = HEAD, log.alive
         if hidden.requires_grad:  # Not where only the output head trains.
             hidden.register_hook(_entering(log, LAST_NORM))
@@ -268,7 +276,7 @@ def _micro_batch(request: MemoryRequest) -> MicroBatch:
     shape = (request.rows, request.width)
     ids, mask, labels = (torch.empty(shape, dtype=torch.long) for _ in range(3))
     if request.documents is None:
-        return MicroBatch(ids, mask, labels)
+        return MicroBatch(ids, mask, labels, lengths=request.lengths)
     positions = torch.empty(shape, dtype=torch.long)
     bounds = tuple(accumulate(request.documents, initial=0))
     return MicroBatch(ids, mask, labels, position_ids=positions, bounds=bounds)

@@ -248,6 +248,7 @@ def resized(request: MemoryRequest, rows: int, width: int) -> MemoryRequest:
         width=width,
         num_supervised=max(1, round(request.num_supervised * share)),
         documents=documents,
+        lengths=None if request.lengths is None else (width,) * rows,
     )
 
 

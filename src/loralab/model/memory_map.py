@@ -79,7 +79,7 @@ def between(first: Trace, second: Trace, share: float) -> Trace:
 
 def trace_stages(model: PreTrainedModel, request: MemoryRequest, device_type: str) -> Trace:
     """Traces a request stage by stage; arguments are those of `estimate_memory`."""
-    adapted = build_shadow(model, request)
+    adapted = build_shadow(model, request, device_type)
     num_trainable = sum(parameter.numel() for parameter in trainable(adapted).values())
     static, loaded = Counter(static_parts(adapted, request)), loaded_bytes(adapted, request)
     return Trace(static, trace_step(adapted, request, device_type), num_trainable, loaded)

@@ -37,6 +37,8 @@ class MemoryRequest:
     """A name in `OPTIMIZER_BYTES`."""
     documents: tuple[int, ...] | None = None
     """Lengths of the documents of packed rows laid end to end, which they fill; None for padded rows."""
+    lengths: tuple[int, ...] | None = None
+    """Tokens of each padded row where rows go through the model without their padding, if it can."""
     accumulation: int = 1
     """Micro-batches of a step; from the second on, all gradients are there from the start."""
     shards: int = 1

@@ -12,7 +12,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from loralab.config.schema import TrainConfig
-from loralab.data.collate import MicroBatch, StepBatch
+from loralab.data.collate import MicroBatch, StepBatch, without_padding
 from loralab.data.plan import StepPlan
 from loralab.distributed.group import sum_gradients, sum_numbers, world_size
 from loralab.distributed.votes import Votes
@@ -30,7 +30,8 @@ from loralab.metrics import (
 )
 from loralab.model.adapters.offsets import load_offsets, offsets
 from loralab.model.adapters.registry import step_hooks
-from loralab.model.lora import cast_adapter, trainable
+from loralab.model.attention import keeps_documents_apart
+from loralab.model.lora import cast_adapter, causal_lm, trainable
 from loralab.modules.guard import OUT_OF_MEMORY, SKIPPED, Guard, Incident
 from loralab.modules.stepping import Halved, MicroBatchLimit
 from loralab.optim.build import build_optimizer
@@ -78,6 +79,8 @@ class AdapterModule(pl.LightningModule):
         assert config.optim.lr is not None, "TrainConfig fills it in"
         self.config = config
         self.peak_lr = config.optim.lr
+        self.padding_free = config.trainer.speed.padding_free and keeps_documents_apart(causal_lm(model))
+        """Whether padded rows go through the model end to end, without their padding."""
         self.masters = MasterWeights(trainable(model), dtype)
         # What the adapter holds besides them, such as fixed random projections.
         cast_adapter(model, dtype)
@@ -102,6 +105,10 @@ class AdapterModule(pl.LightningModule):
     def item_losses(self, batch: MicroBatch) -> LossParts:
         """Returns the loss of each item of a micro-batch: of tokens, or of pairs."""
         raise NotImplementedError
+
+    def laid_out(self, batch: MicroBatch) -> MicroBatch:
+        """Returns the rows as the model sees them."""
+        return without_padding(batch) if self.padding_free else batch
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Builds the optimizer over the float32 masters."""

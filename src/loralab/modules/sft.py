@@ -48,12 +48,12 @@ class SFTModule(AdapterModule):
 
     def item_losses(self, batch: MicroBatch) -> LossParts:
         """Returns the cross entropy of each supervised token; in training with the noise of NEFTune."""
-        alpha = self.config.trainer.neftune_alpha if self.training else 0.0
+        batch, alpha = self.laid_out(batch), self.config.trainer.neftune_alpha if self.training else 0.0
         with noisy_embeddings(causal_lm(self.model), batch, alpha):
             return token_losses(self.model, batch, self.config.trainer.speed.fused_head)
 
     def validation_losses(self, batch: MicroBatch) -> tuple[LossParts, LossParts | None]:
         """Returns the losses of responses, and of prompts where `eval.prompt_loss` asks for them."""
         if self.config.eval.prompt_loss:
-            return response_and_prompt_losses(self.model, batch)
+            return response_and_prompt_losses(self.model, self.laid_out(batch))
         return self.item_losses(batch), None

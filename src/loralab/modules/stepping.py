@@ -154,4 +154,6 @@ def split_rows(batch: MicroBatch, limit: int | None) -> Iterator[MicroBatch]:
         if batch.bounds is not None:
             first, last = at * width, end * width
             parts["bounds"] = tuple(bound - first for bound in batch.bounds if first <= bound <= last)
+        if batch.lengths is not None:
+            parts["lengths"] = batch.lengths[at:end]
         yield MicroBatch(**parts)

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from loralab.config.method_rules import VIRTUAL_TOKENS
 from loralab.config.model import QuantConfig
 from loralab.config.schema import TrainConfig
 from loralab.data.collate import PAD_MULTIPLE
@@ -49,6 +50,8 @@ class LargestBatch:
     """Positions with logits."""
     documents: tuple[int, ...] | None
     """Lengths of the documents in packed rows, padding as one of its own; None where rows are padded."""
+    lengths: tuple[int, ...] | None = None
+    """Tokens of each padded row; None where rows are packed."""
 
 
 class MemoryPlan:
@@ -140,6 +143,7 @@ class MemoryPlan:
             checkpointing=config.trainer.gradient_checkpointing,
             optimizer=kind_of_state(config.optim),
             documents=batch.documents,
+            lengths=batch.lengths if is_padding_free(config) else None,
             accumulation=-(-rows_per_step(config, layout) // (num_units * config.trainer.num_processes)),
             shards=config.trainer.num_shards,
             speed=config.trainer.speed,
@@ -195,6 +199,12 @@ def rows_at_once(config: TrainConfig, layout: Layout) -> int:
     return min(int(config.trainer.batch_size), rows_per_process(config, layout))
 
 
+def is_padding_free(config: TrainConfig) -> bool:
+    """Whether a run lays padded rows end to end, where its model can."""
+    is_padded = not config.data.packing and config.lora.method not in VIRTUAL_TOKENS
+    return config.trainer.speed.padding_free and is_padded
+
+
 def largest_batch(layout: Layout, supervised: NDArray[np.int64], size: MicroBatchSize) -> LargestBatch:
     """Finds the micro-batch that takes the most memory.
 
@@ -217,7 +227,11 @@ def largest_batch(layout: Layout, supervised: NDArray[np.int64], size: MicroBatc
         longest_first = layout.mixture[np.argsort(-layout.lengths[layout.mixture], kind="stable")]
         group = longest_first[: size.num_rows(padded(layout.lengths[longest_first[0]]))]
     width = padded(layout.lengths[group].max())
-    return LargestBatch(len(group), width, int(supervised[group].sum()), None)
+    lengths = tuple(layout.lengths[group].tolist())
+    # Rows that are counted by tokens may be more elsewhere, where they are shorter.
+    is_counted = size.rows is not None and not layout.is_grouped
+    taken = lengths if is_counted else (width,) * len(group)
+    return LargestBatch(len(group), width, int(supervised[group].sum()), None, taken)
 
 
 def padded(length: int | np.int64) -> int:

@@ -25,7 +25,7 @@ from loralab.data.datamodule import DataModule
 from loralab.distributed.group import gathered, is_first, on_first, rank, world_size
 from loralab.evaluation.compare import watched_answers
 from loralab.model.adapters.origin import base_facts, check_same_base
-from loralab.model.attention import enable_document_attention
+from loralab.model.attention import allow_padding_free, enable_document_attention
 from loralab.model.checkpointing import recompute_layers
 from loralab.model.fused_lora import fuse_lora
 from loralab.model.load import load_base
@@ -41,7 +41,7 @@ from loralab.runs.memory import MemoryMeter
 from loralab.runs.metrics_file import cut_metrics, keep_until
 from loralab.runs.series import clear_leftovers, load_newest
 from loralab.training.batch_size import try_size
-from loralab.training.memory_plan import AUTO
+from loralab.training.memory_plan import AUTO, is_padding_free
 from loralab.training.plan import TrainingPlan, adapter_context, with_size
 from loralab.training.resume import Resumed, record_changes
 from loralab.training.setup import Setup
@@ -226,8 +226,11 @@ def load_adapted(run: RunFolder, plan: TrainingPlan, setup: Setup, meter: Memory
     if is_first():
         describe_base(run, base)
     recompute_layers(base, config.trainer.gradient_checkpointing)
+    in_blocks = config.trainer.speed.block_attention
     if plan.layout.is_packed:
-        enable_document_attention(base)
+        enable_document_attention(base, in_blocks)
+    elif is_padding_free(config):
+        allow_padding_free(base, in_blocks)
     return attach_adapter(base, config.lora, config.seed, adapter_context(config, setup, plan.steps))
 
 

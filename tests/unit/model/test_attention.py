@@ -9,9 +9,9 @@ from transformers.masking_utils import AttentionMaskInterface
 
 from loralab.data.packing import document_bounds, document_positions
 from loralab.errors import ModelError
-from loralab.model import attention
+from loralab.model import attention, varlen_attention
 from loralab.model.attention import (
-    DOCUMENT_ATTENTION,
+    BLOCK_ATTENTION,
     document_arguments,
     document_attention,
     enable_document_attention,
@@ -200,7 +200,7 @@ def test_packed_rows_build_no_mask_over_the_whole_row(monkeypatch: pytest.Monkey
     def build_mask(**_: Any) -> None:
         raise AssertionError("a mask was built")
 
-    monkeypatch.setitem(AttentionMaskInterface._global_mapping, DOCUMENT_ATTENTION, build_mask)
+    monkeypatch.setitem(AttentionMaskInterface._global_mapping, BLOCK_ATTENTION, build_mask)
 
     with torch.no_grad():
         packed = run_packed(model, random_documents())
@@ -245,8 +245,8 @@ def test_enabling_leaves_the_model_as_it_was_and_may_be_repeated() -> None:
     enable_document_attention(model)
 
     assert model.training
-    assert model.config._attn_implementation == DOCUMENT_ATTENTION
-    assert DOCUMENT_ATTENTION not in str(model.config.to_dict())
+    assert model.config._attn_implementation == BLOCK_ATTENTION
+    assert BLOCK_ATTENTION not in str(model.config.to_dict())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
@@ -256,14 +256,14 @@ def test_a_model_without_weights_can_be_enabled() -> None:
 
     enable_document_attention(model)
 
-    assert model.config._attn_implementation == DOCUMENT_ATTENTION
+    assert model.config._attn_implementation == BLOCK_ATTENTION
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_sixteen_bit_models_pass_the_probe(dtype: torch.dtype) -> None:
     model = build("gpt_oss").to(dtype)
     enable_document_attention(model)
-    assert model.config._attn_implementation == DOCUMENT_ATTENTION
+    assert model.config._attn_implementation == BLOCK_ATTENTION
 
 
 def test_flash_attention_gets_the_arguments_that_transformers_documents() -> None:
@@ -304,8 +304,8 @@ def test_the_varlen_kernel_gets_flat_tokens_and_bounds(
     arguments = {"document_bounds": bounds, "sliding_window": window, "scaling": 0.3, "max_length_q": 5}
     arguments["cu_seq_lens_q"] = torch.tensor(bounds, dtype=torch.int32)
     each, _ = document_attention(module, query, key, value, None, **arguments)
-    monkeypatch.setattr(attention, "varlen_attn", varlen_attn)
-    monkeypatch.setattr(attention, "_fits_varlen", lambda *_: True)
+    monkeypatch.setattr(varlen_attention, "varlen_attn", varlen_attn)
+    monkeypatch.setattr(attention, "fits_varlen", lambda *_: True)
 
     together, _ = document_attention(module, query, key, value, None, **arguments)
 
