@@ -95,6 +95,7 @@ def measure(quant: str, checkpointing: bool, rows: int, precision: str) -> dict[
 
     from loralab.config.model import LoraConfig, ModelConfig, QuantConfig
     from loralab.config.schema import OptimConfig
+    from loralab.model.attention import allow_padding_free
     from loralab.model.fused_lora import fuse_lora
     from loralab.model.hardware import resolve_dtype
     from loralab.model.load import load_base, load_config, quiet_libraries, skeleton
@@ -111,7 +112,9 @@ def measure(quant: str, checkpointing: bool, rows: int, precision: str) -> dict[
     dtype = resolve_dtype(precision, device)
     scheme, lora = QuantConfig(name=quant), LoraConfig()
     bare = skeleton(model_config, load_config(model_config))
-    request = MemoryRequest(scheme, lora, dtype, rows, WIDTH, rows * SUPERVISED, checkpointing)
+    request = MemoryRequest(
+        scheme, lora, dtype, rows, WIDTH, rows * SUPERVISED, checkpointing, lengths=lengths(rows)
+    )
     estimated = estimate_memory(bare, request, device.type)
     warm_up(dtype)
     meter = MemoryMeter(device)
@@ -126,6 +129,7 @@ def measure(quant: str, checkpointing: bool, rows: int, precision: str) -> dict[
     mark("loaded")
     if checkpointing:
         base.activation_checkpointing_enable()
+    allow_padding_free(base)
     model = attach_adapter(base, lora, seed=0).train()
     fuse_lora(model)
     masters = MasterWeights(trainable(model), dtype)
@@ -189,6 +193,7 @@ def warm_up(dtype: Any) -> None:
 
     from loralab.config.model import LoraConfig
     from loralab.config.schema import OptimConfig
+    from loralab.model.attention import allow_padding_free
     from loralab.model.lora import attach_adapter, trainable
     from loralab.optim.build import build_optimizer
     from loralab.optim.master import MasterWeights
@@ -196,16 +201,23 @@ def warm_up(dtype: Any) -> None:
     tiny = LlamaConfig(
         vocab_size=1024, hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=2
     )
-    model = attach_adapter(LlamaForCausalLM(tiny).to(dtype), LoraConfig(), seed=0).train()
+    base = LlamaForCausalLM(tiny).to(dtype)
+    allow_padding_free(base)
+    model = attach_adapter(base, LoraConfig(), seed=0).train()
     masters = MasterWeights(trainable(model), dtype)
     train_step(model, masters, build_optimizer(masters.masters, OptimConfig(), 1e-4), rows=2)
+
+
+def lengths(rows: int) -> tuple[int, ...]:
+    """Returns the tokens of each row: one is shorter."""
+    return (WIDTH,) * (rows - 1) + (WIDTH - PADDING,)
 
 
 def train_step(model: Any, masters: Any, optimizer: Any, rows: int) -> None:
     """Takes an optimizer step as training does, on rows of which one is shorter and padded."""
     import torch
 
-    from loralab.data.collate import MicroBatch
+    from loralab.data.collate import MicroBatch, without_padding
     from loralab.data.masking import IGNORE_INDEX
     from loralab.modules.sft import token_losses
 
@@ -213,7 +225,8 @@ def train_step(model: Any, masters: Any, optimizer: Any, rows: int) -> None:
     mask, labels = torch.ones_like(ids), ids.clone()
     mask[-1, -PADDING:] = 0
     labels[:, :-SUPERVISED] = IGNORE_INDEX
-    loss = token_losses(model, MicroBatch(ids, mask, labels)).weighted().sum()
+    batch = without_padding(MicroBatch(ids, mask, labels, lengths=lengths(rows)))
+    loss = token_losses(model, batch).weighted().sum()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(masters.parameters(), 1.0)
     optimizer.step()

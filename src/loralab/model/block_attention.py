@@ -116,9 +116,11 @@ def _future(groups: int, lengths: Sequence[int], like: Tensor) -> Tensor:
 
 def _grouped(tensor: Tensor, num_keys: int) -> Tensor:
     """Copies [tokens, heads, dim] to [key heads, tokens x groups, dim]: the queries of a key together."""
-    return tensor.unflatten(1, (num_keys, -1)).permute(1, 0, 2, 3).flatten(1, 2)
+    apart: Tensor = tensor.unflatten(1, (num_keys, -1))
+    return apart.permute(1, 0, 2, 3).flatten(1, 2)
 
 
 def _ungrouped(tensor: Tensor, num_tokens: int) -> Tensor:
     """Copies [key heads, tokens x groups, dim] back to [tokens, heads, dim]."""
-    return tensor.unflatten(1, (num_tokens, -1)).permute(1, 0, 2, 3).flatten(1, 2)
+    apart: Tensor = tensor.unflatten(1, (num_tokens, -1))
+    return apart.permute(1, 0, 2, 3).flatten(1, 2)

@@ -1,9 +1,10 @@
 """Padding and micro-batches, against tensors written out by hand."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loralab.data.collate import collate_step, pack_examples, pad_examples
+from loralab.data.collate import collate_step, pack_examples, pad_examples, unlearned, without_padding
 from loralab.data.cutting import MicroBatchSize
 from loralab.data.masking import Example
 from loralab.data.records import Conversation, Message
@@ -102,6 +103,37 @@ def test_weights_and_sources_are_laid_out_like_the_labels() -> None:
     assert batch.sources.tolist() == [[3, 3, 0, 0, 0]]
     plain = pad_examples([example(-100, 2)], PAD)
     assert (plain.weights, plain.sources, plain.bounds) == (None, None, None)
+
+
+def test_rows_without_padding_lie_end_to_end() -> None:
+    weighted = Example([4, 5], [-100, 5], TEXT, weights=[0.0, 0.5], source=1)
+    padded = pad_examples([example(1, 2, 3), weighted], PAD)
+    assert padded.lengths == (3, 2)
+    batch = without_padding(padded)
+    filler = [0] * 11
+    assert batch.input_ids.tolist() == [[1, 2, 3, 4, 5, *filler]]
+    assert batch.attention_mask.tolist() == [[1] * 5 + filler]
+    # The first token of each document is predicted by nothing.
+    assert batch.labels.tolist() == [[-100, 2, 3, -100, 5] + [-100] * 11]
+    assert batch.weights is not None
+    assert batch.weights.tolist() == [[1.0, 1.0, 1.0, 0.0, 0.5, *filler]]
+    assert batch.sources is not None
+    assert batch.sources.tolist() == [[0, 0, 0, 1, 1, *filler]]
+    assert batch.position_ids is not None
+    assert batch.position_ids.tolist() == [[0, 1, 2, 0, 1, *range(11)]]
+    assert batch.bounds == (0, 3, 5, 16)
+    assert batch.lengths is None
+    assert without_padding(batch) is batch
+    assert without_padding(unlearned(padded)).is_counted is False
+
+
+@pytest.mark.parametrize(("total", "width"), [(16, 16), (17, 32), (256, 256), (257, 320), (321, 384)])
+def test_few_widths_are_left_of_many_sums_of_tokens(total: int, width: int) -> None:
+    rows = pad_examples([example(*[5] * (total - 9)), example(*[5] * 9)], PAD)
+    batch = without_padding(rows)
+    assert batch.input_ids.shape == (1, width)
+    assert batch.bounds is not None
+    assert batch.bounds[-1] == width
 
 
 def test_step_is_divided_by_the_weights_of_its_supervised_tokens() -> None:

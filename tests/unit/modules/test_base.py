@@ -271,6 +271,23 @@ def test_packed_rows_give_the_loss_and_gradients_of_single_rows(
     assert_same_step(packed, plain, found, run_step(plain, chosen, micro_batch_size=2))
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_rows_without_padding_give_the_same_step(
+    tiny_model_dir: Path, examples: list[Example], checkpointing: bool
+) -> None:
+    plain = build(tiny_model_dir, gradient_checkpointing=checkpointing)
+    dense = build(tiny_model_dir, gradient_checkpointing=checkpointing)
+    assert not dense.padding_free
+    enable_document_attention(causal_lm(dense.model))
+    dense.padding_free = True
+    seen: list[torch.Size] = []
+    embedding = causal_lm(dense.model).get_input_embeddings()
+    embedding.register_forward_hook(lambda module, inputs, output: seen.append(output.shape[:2]))
+    found = run_step(dense, examples[:7], micro_batch_size=3)
+    assert_same_step(dense, plain, found, run_step(plain, examples[:7], micro_batch_size=3))
+    assert [rows for rows, _ in seen] == [1, 1, 1]
+
+
 @pytest.fixture(scope="module")
 def alike(tiny_model_dir: Path) -> tuple[SFTModule, SFTModule]:
     """Two modules with the same weights, the second of which keeps packed documents apart."""

@@ -151,6 +151,7 @@ def test_rows_are_cut_by_their_tokens(limit: int | None, expected: list[int]) ->
     parts = list(split_rows(batch, limit))
     assert [len(part.input_ids) for part in parts] == expected
     assert torch.equal(torch.cat([part.labels for part in parts]), batch.labels)
+    assert sum((part.lengths or () for part in parts), ()) == batch.lengths
 
 
 def test_packed_rows_keep_their_documents_apart() -> None:

@@ -30,11 +30,14 @@ def test_without_packing_it_is_that_of_the_longest_examples() -> None:
     # 40 is padded to 48; with it goes 30: 10 + 20 tokens to learn.
     batch = largest_batch(layout(), SUPERVISED, MicroBatchSize(rows=2))
     assert (batch.rows, batch.width, batch.num_supervised, batch.documents) == (2, 48, 30, None)
+    assert batch.lengths == (40, 30)
 
 
 def test_a_token_budget_says_how_many_rows_of_the_widest_fit() -> None:
     batch = largest_batch(layout(), SUPERVISED, MicroBatchSize(tokens=150))
     assert (batch.rows, batch.width) == (3, 48)
+    # Shorter rows elsewhere may fill the budget.
+    assert batch.lengths == (48, 48, 48)
 
 
 def test_a_packed_batch_lists_its_documents_and_the_padding() -> None:

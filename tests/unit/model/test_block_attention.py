@@ -1,0 +1,87 @@
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from loralab.model import block_attention
+from loralab.model.block_attention import attend_in_blocks
+
+DIM, VALUE_DIM = 8, 6
+
+
+def attend_slowly(
+    query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int], scaling: float
+) -> Tensor:
+    """Token by token and head by head, from the definition."""
+    heads, groups = query.shape[1], query.shape[1] // key.shape[1]
+    rows, begin = [], 0
+    for length in lengths:
+        for token in range(begin, begin + length):
+            of_heads = []
+            for head in range(heads):
+                keys, values = (
+                    key[begin : token + 1, head // groups],
+                    value[begin : token + 1, head // groups],
+                )
+                weights = torch.exp(scaling * (keys @ query[token, head]))
+                of_heads.append((weights / weights.sum()) @ values)
+            rows.append(torch.stack(of_heads))
+        begin += length
+    return torch.stack(rows)
+
+
+def inputs(lengths: Sequence[int], heads: int, key_heads: int, dtype: torch.dtype) -> list[Tensor]:
+    torch.manual_seed(0)
+    shapes = ((heads, DIM), (key_heads, DIM), (key_heads, VALUE_DIM))
+    return [torch.randn(sum(lengths), *shape).to(dtype).requires_grad_() for shape in shapes]
+
+
+def outputs_and_gradients(output: Tensor, given: list[Tensor]) -> list[Tensor]:
+    factors = torch.arange(1.0, output.numel() + 1).view_as(output).cos().to(output.dtype)
+    return [output, *torch.autograd.grad(output, given, factors)]
+
+
+@pytest.mark.parametrize("lengths", [(1,), (4,), (5,), (3, 9, 1), (13, 4)], ids=str)
+@pytest.mark.parametrize(("heads", "key_heads"), [(2, 2), (6, 2), (3, 1)])
+def test_every_token_attends_to_those_before_it_in_its_document(
+    monkeypatch: pytest.MonkeyPatch, lengths: tuple[int, ...], heads: int, key_heads: int
+) -> None:
+    """Blocks of 4 queries: documents end inside a block, at its end, and after several."""
+    monkeypatch.setattr(block_attention, "BLOCK_QUERIES", 4)
+    given = inputs(lengths, heads, key_heads, torch.float64)
+
+    found = outputs_and_gradients(attend_in_blocks(*given, lengths, 0.3), given)
+
+    expected = outputs_and_gradients(attend_slowly(*given, lengths, 0.3), given)
+    for ours, theirs in zip(found, expected, strict=True):
+        # Gradients of keys and values are added up in float32.
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
+def test_the_usual_scale_is_that_of_the_width_of_a_head() -> None:
+    given = inputs((7,), 2, 2, torch.float64)
+    expected = attend_in_blocks(*given, (7,), 1 / math.sqrt(DIM))
+    torch.testing.assert_close(attend_in_blocks(*given, (7,)), expected)
+
+
+def test_bfloat16_rounds_no_more_than_it_must() -> None:
+    """Scores, weights and results are rounded once each: 2**-9 of their size, over some hundred tokens."""
+    lengths = (150, 40)
+    given = inputs(lengths, 4, 2, torch.bfloat16)
+    exact = [tensor.detach().double().requires_grad_() for tensor in given]
+
+    found = outputs_and_gradients(attend_in_blocks(*given, lengths), given)
+
+    expected = outputs_and_gradients(attend_in_blocks(*exact, lengths), exact)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert float((ours.double() - theirs).detach().norm() / theirs.detach().norm()) < 8e-3
+
+
+def test_nothing_is_kept_but_the_inputs() -> None:
+    kept: list[Tensor] = []
+    given = inputs((300,), 4, 2, torch.float32)
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda x: x):
+        attend_in_blocks(*given, (300,))
+    assert {id(tensor) for tensor in kept} == {id(tensor) for tensor in given}
