@@ -6,7 +6,6 @@ the rest follows on a straight line.
 """
 
 import copy
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -26,6 +25,7 @@ from loralab.data.collate import MicroBatch, without_padding
 from loralab.losses.sft import token_nll
 from loralab.model.adapters.context import AdapterContext
 from loralab.model.adapters.prompts import cache_shape
+from loralab.model.allocation import gap_bytes
 from loralab.model.attention import (
     allow_padding_free,
     enable_document_attention,
@@ -63,14 +63,7 @@ from loralab.model.shadow import HIDDEN, fill_with_fakes, gpu_kernels, quantize_
 from loralab.model.tracing import StorageLog, peaks
 from loralab.optim.master import MasterWeights
 from loralab.optim.state_size import FLOAT32_BYTES, OPTIMIZER_BYTES
-from loralab.runs.allocator import is_replaced
 
-GAP_SHARE, CACHED_BYTES = 0.4, 72 * 2**20
-"""What an allocator holds on a CPU beside the tensors of a step (`benchmarks/memory.py`). glibc, whose
-heap keeps gaps between freed blocks: about that share of them; with many small blocks several times as much.
-Those that give blocks back to requests of their size (`runs.allocator`): about as much whatever the step."""
-KERNEL_BYTES = 32 * 2**20
-"""Code that oneDNN writes for the products of a step in 16 bits on a CPU, about 0.6 MiB for each shape."""
 MANY_STEPS = 1000
 """Steps of a run that is only estimated: enough for methods that plan over them."""
 FORWARD, HEAD, LAST_NORM, UPDATE = "forward", "head", "backward of the last norm", "update"
@@ -182,7 +175,7 @@ def trace_step(model: PeftModel, request: MemoryRequest, device_type: str) -> di
     with FakeTensorMode(), gpu_kernels() if device_type == "cuda" else nullcontext():
         if layers is None:
             fill_with_fakes(model, request.dtype)
-            return run_step(model, MasterWeights(trainable(model), request.dtype), request)
+            return run_step(model, MasterWeights(trainable(model), request.dtype), request)[0]
         kinds = layer_kinds(base, layers)
         samples = sample_layers(kinds)
         with only_layers(base, sorted({number for sample in samples for number in sample.layers})):
@@ -192,21 +185,17 @@ def trace_step(model: PeftModel, request: MemoryRequest, device_type: str) -> di
         for sample in samples:
             with only_layers(base, list(sample.layers)):
                 traced.append(run_step(model, masters, request, layer_stages(kinds, sample.layers)))
-    stages = extrapolate(traced, [sample.missing for sample in samples])
-    if device_type != "cpu":
-        return stages
-    is_steady = is_replaced(os.environ)
-    kernels = 0 if request.dtype == torch.float32 else KERNEL_BYTES
-    gaps = {
-        name: kernels + (CACHED_BYTES if is_steady else round(GAP_SHARE * parts.total()))
-        for name, parts in stages.items()
-    }
-    return {name: Counter({**parts, GAPS: gaps[name]}) for name, parts in stages.items()}
+    stages = extrapolate([stages for stages, _ in traced], [sample.missing for sample in samples])
+    if device_type == "cpu":
+        made = traced[0][1] / len(samples[0].layers)
+        for parts in stages.values():
+            parts[GAPS] = gap_bytes(parts.total(), made, request.dtype)
+    return stages
 
 
 def run_step(
     model: PeftModel, masters: MasterWeights, request: MemoryRequest, stages: Sequence[str] = ()
-) -> dict[str, Counter[str]]:
+) -> tuple[dict[str, Counter[str]], int]:
     """Runs forward and backward once, inside `FakeTensorMode`.
 
     Args:
@@ -214,6 +203,9 @@ def run_step(
         masters: Where gradients gather.
         request: The micro-batch.
         stages: Names of the backward passes of the decoder layers.
+
+    Returns:
+        By stage the bytes of each part at its highest moment, and all bytes that the forward pass makes.
     """
     base = causal_lm(model)
     log = StorageLog(HIDDEN)
@@ -248,7 +240,8 @@ def run_step(
 
     for hook in hooks:
         hook.remove()
-    return peaks(log.events, kind_of)
+    made = sum(event.delta for event in log.events if event.stage == FORWARD and event.delta > 0)
+    return peaks(log.events, kind_of), made
 
 
 def _entering(log: StorageLog, stage: str) -> Callable[[Tensor], None]:
