@@ -5,8 +5,8 @@ training is one document of exactly its length, nothing packed or padded, so tha
 Each case takes a step to warm up and at least one more, which is timed. Preparation is measured on synthetic
 rows. Writes `results/curves.json`, `.md` and `.png`.
 
-    python benchmarks/curves.py                                  # a few minutes on two cores
-    python benchmarks/curves.py --prepared 1000 10000 100000     # fewer rows in preparation
+    python benchmarks/curves.py
+    python benchmarks/curves.py --prepared 1000 10000 100000 1000000     # minutes more
 """
 
 import argparse
@@ -30,7 +30,8 @@ LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
 RANKS = (8, 16, 32, 64, 128)
 MICRO_BATCHES = (512, 1024, 2048, 4096, 8192)
 PROCESSES = (1, 2)
-PREPARED = (1_000, 10_000, 100_000, 1_000_000)
+MOST_TOKENS = 8192
+PREPARED = (1_000, 10_000, 100_000)
 RANK, ROW, RANK_ROW = 16, 512, 1024
 """Rank of all curves but its own; tokens of a row where length does not vary, and where rank does."""
 TIMED_TOKENS, MOST_TIMED = 2048, 3
@@ -76,7 +77,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         held_out = write_held_out(Path(folder))
         curves = {}
-        for name, cases in plan_curves().items():
+        for name, cases in plan_curves(options.most_tokens).items():
             for case in cases.values():
                 if case not in measured:
                     measured[case] = measure(case, Path(folder), held_out)
@@ -94,17 +95,25 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--prepared", type=int, nargs="+", default=PREPARED, help="rows in preparation; several sizes"
     )
+    parser.add_argument(
+        "--most-tokens", type=int, default=MOST_TOKENS, help="cases with longer steps are left out"
+    )
     return parser.parse_args()
 
 
-def plan_curves() -> dict[str, dict[int, Case]]:
+def plan_curves(most_tokens: int) -> dict[str, dict[int, Case]]:
     """Returns the cases of each training curve by what varies; curves share some of them."""
-    return {
+    curves = {
         "length": {length: Case(length=length) for length in LENGTHS},
         "rank": {rank: Case(length=RANK_ROW, rank=rank) for rank in RANKS},
         "micro_batch_tokens": {tokens: Case(rows=tokens // ROW) for tokens in MICRO_BATCHES},
         "processes": {count: Case(rows=max(PROCESSES), processes=count) for count in PROCESSES},
     }
+    short = {
+        name: {x: case for x, case in cases.items() if case.tokens <= most_tokens}
+        for name, cases in curves.items()
+    }
+    return {name: cases for name, cases in short.items() if cases}
 
 
 def measure(case: Case, folder: Path, held_out: list[str]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import Any
 from machine import describe_machine, is_installed, machine_line, write_results
 from process import PeakMemory, alone
 
-STREAMED_ROWS = 200_000
+STREAMED_ROWS = 100_000
 CACHED_ROWS = 50_000
 REPEATS = 2
 MAX_LENGTH = 2048

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from curves import Case, plan_curves, write_documents, write_held_out
+from curves import MOST_TOKENS, Case, plan_curves, write_documents, write_held_out
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ def test_short_steps_are_timed_more_often(tokens: int, steps: int) -> None:
 
 
 def test_each_curve_varies_one_thing() -> None:
-    curves = plan_curves()
+    curves = plan_curves(MOST_TOKENS)
 
     assert {x: (case.length, case.tokens) for x, case in curves["length"].items()} == {
         256: (256, 256),
@@ -38,9 +38,21 @@ def test_each_curve_varies_one_thing() -> None:
 
 
 def test_curves_share_cases() -> None:
-    cases = [case for curve in plan_curves().values() for case in curve.values()]
+    cases = [case for curve in plan_curves(MOST_TOKENS).values() for case in curve.values()]
 
     assert (len(cases), len(set(cases))) == (18, 15)
+
+
+def test_long_steps_are_left_out_on_request() -> None:
+    curves = plan_curves(2048)
+
+    assert {name: list(cases) for name, cases in curves.items()} == {
+        "length": [256, 512, 1024, 2048],
+        "rank": [8, 16, 32, 64, 128],
+        "micro_batch_tokens": [512, 1024, 2048],
+        "processes": [1, 2],
+    }
+    assert set(plan_curves(512)) == {"length", "micro_batch_tokens"}
 
 
 def test_documents_begin_at_different_places_and_are_long_enough(tmp_path: Path) -> None:
