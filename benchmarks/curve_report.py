@@ -1,5 +1,6 @@
 """Tables and pictures of the curves that `curves.py` measures."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,18 @@ def arithmetic(point: Point) -> float:
     return float(2 * point["frozen"] + 3 * point["trained"])
 
 
+def speeds_of_added(points: Sequence[Point]) -> list[float]:
+    """Returns the rows per second of those that each point has more than the one before: no start is in them.
+
+    Args:
+        points: By rising `x`, each with its rows `x` and their `seconds`.
+    """
+    return [
+        (after["x"] - before["x"]) / (after["seconds"] - before["seconds"])
+        for before, after in itertools.pairwise(points)
+    ]
+
+
 def verdict(name: str, points: Sequence[Point]) -> str:
     """Says how flat a curve is, and where it should be whether it is."""
     axis = AXES[name]
@@ -67,6 +80,9 @@ def verdict(name: str, points: Sequence[Point]) -> str:
     if axis.must_be_flat:
         is_flat = ratio >= 1 - FLAT
         text += f" Flat within {FLAT:.0%}: {'yes' if is_flat else 'no'}."
+    if name == "prepared_rows" and len(points) > 1:
+        added = ", ".join(f"{each:,.0f}" for each in speeds_of_added(points))
+        text += f" The rows that each line has more than the one before, without the start: {added} rows/s."
     if name == "rank":
         loads = [arithmetic(point) for point in points]
         text += (
@@ -124,7 +140,7 @@ def draw(curves: Mapping[str, Sequence[Point]], path: Path) -> None:
             axes.xaxis.set_major_locator(FixedLocator(places))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.set_xticklabels([f"{place:,}" for place in places], rotation=40, ha="right", fontsize=8)
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.1 * max(point[figure_name] for point in points))
             axes.set_xlabel(axis.label)
             axes.set_ylabel(unit)
             axes.grid(alpha=0.3)

@@ -16,10 +16,24 @@ def test_a_frozen_number_is_multiplied_twice_and_a_trained_one_thrice() -> None:
 
 @pytest.mark.parametrize(("slowest", "word"), [(90.0, "yes"), (89.0, "no")])
 def test_ten_percent_is_the_limit_of_flat(slowest: float, word: str) -> None:
-    points = [{"rows_per_s": 100.0}, {"rows_per_s": slowest}]
+    points = [{"tokens_per_s": speed, "frozen": 1, "trained": 0} for speed in (100.0, slowest)]
 
-    assert verdict("prepared_rows", points) == (
+    assert verdict("rank", points).startswith(
         f"Slowest to fastest: {slowest / 100:.2f}. Flat within 10%: {word}."
+    )
+
+
+def test_rows_that_are_added_are_timed_without_the_start() -> None:
+    points = [
+        {"x": 1000, "seconds": 3.0, "rows_per_s": 333.3},
+        {"x": 2000, "seconds": 4.0, "rows_per_s": 500.0},
+        {"x": 12000, "seconds": 24.0, "rows_per_s": 500.0},
+    ]
+
+    # 1000 rows in 1 second more, then 10,000 in 20.
+    assert verdict("prepared_rows", points) == (
+        "Slowest to fastest: 0.67. Flat within 10%: no. The rows that each line has more than the one "
+        "before, without the start: 1,000, 500 rows/s."
     )
 
 
