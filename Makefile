@@ -40,3 +40,4 @@ bench: $(READY)
 	$(VENV)/bin/python benchmarks/loading.py
 	$(VENV)/bin/python benchmarks/logging_cost.py
 	$(VENV)/bin/python benchmarks/kills.py
+	$(VENV)/bin/python benchmarks/curves.py

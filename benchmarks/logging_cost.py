@@ -16,7 +16,7 @@ from typing import Any
 import lightning.pytorch as pl
 from machine import describe_machine, machine_line, write_results
 
-STEPS = 35
+STEPS = 25
 WARMUP = 5
 """First steps, which are not counted: a whole number of flushes of the recorder."""
 ALLOWED = 0.02

@@ -1,31 +1,33 @@
 """Memory of training on a CPU: estimated without weights, and measured in a process of its own.
 
-Trains the embedded model in each scheme, with and without gradient checkpointing, on micro-batches of three
-sizes; a few cases once more with the allocator of the C library. Writes `results/memory.json` and `.md`.
+Trains the embedded model in each scheme, with and without gradient checkpointing, on micro-batches of two
+sizes; a few cases once more with the allocator of the C library. As no time is measured, several cases run
+beside each other, with one thread each. Writes `results/memory.json` and `.md`.
 
     python benchmarks/memory.py
+    python benchmarks/memory.py --rows 1 2 4
 """
 
 import argparse
-import ctypes
-import gc
 import itertools
 import json
 import math
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from machine import describe_machine, machine_line, write_results
+from process import bytes_in_use
 
 from loralab.runs.allocator import PRELOAD, preload
 
 SCHEMES = ("nf4", "int8", "none")
-ROWS = (1, 2, 4)
+ROWS = (1, 4)
 WIDTH = 512
 SUPERVISED = 256
 """Positions at the end of each row that are learned."""
@@ -33,10 +35,12 @@ STEPS = 2
 """The optimizer's state is there from the second step on."""
 TARGET = 0.15
 """Largest error that passes, as a share of what is measured."""
-BESIDE = tuple({"quant": "nf4", "checkpointing": on, "rows": 2} for on in (False, True))
+BESIDE = tuple({"quant": "nf4", "checkpointing": on, "rows": 4} for on in (False, True))
 """Measured with the allocator of the C library too."""
 PADDING = 64
 """Tokens that the last row is shorter by."""
+JOBS = min(2, os.cpu_count() or 1)
+"""Cases measured at once: each takes up to 3 GiB."""
 MIB = 2**20
 
 
@@ -51,23 +55,22 @@ def main() -> None:
         {"quant": quant, "checkpointing": checkpointing, "rows": rows, "precision": options.precision}
         for quant, checkpointing, rows in itertools.product(options.schemes, (False, True), options.rows)
     ]
-    adapters = {
-        quant: alone({"quant": quant, "precision": options.precision}, {PRELOAD: ""})
-        for quant in options.schemes
-    }
+    counted = [{"quant": quant, "precision": options.precision} for quant in options.schemes]
+    adapters = dict(zip(options.schemes, together(counted, options.jobs, {PRELOAD: ""}), strict=True))
     runs, beside = [], []
-    for case in cases:
-        runs.append({**case, **compare(alone(case), adapters[case["quant"]])})
+    for case, result in zip(cases, together(cases, options.jobs), strict=True):
+        runs.append({**case, **compare(result, adapters[case["quant"]])})
         print(table_row(runs[-1]), flush=True)
-    for case in ({**each, "precision": options.precision} for each in BESIDE):
-        measured = compare(alone(case, {PRELOAD: ""}), adapters[case["quant"]])["figures_mib"]["step"][1]
+    again = [{**each, "precision": options.precision} for each in BESIDE if each["quant"] in options.schemes]
+    for case, result in zip(again, together(again, options.jobs, {PRELOAD: ""}), strict=True):
+        measured = compare(result, adapters[case["quant"]])["figures_mib"]["step"][1]
         same = next((run for run in runs if {**run, **case} == run), None)
         beside.append({**case, "system_mib": measured, "ours_mib": same and same["figures_mib"]["step"][1]})
         print(beside[-1], flush=True)
     packages = ("torch", "transformers", "peft", "bitsandbytes")
     report = {"machine": describe_machine(packages), "width": WIDTH, "supervised": SUPERVISED, "runs": runs}
     preloaded = [Path(each).name for each in os.environ.get(PRELOAD, "").split(":") if each]
-    report |= {"preloaded": preloaded, "beside": beside}
+    report |= {"preloaded": preloaded, "beside": beside, "jobs": options.jobs}
     write_results("memory", report, to_markdown(report))
 
 
@@ -77,8 +80,18 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS, help="rows of a micro-batch")
     parser.add_argument("--schemes", nargs="+", default=SCHEMES, choices=SCHEMES, help="quantization")
     parser.add_argument("--precision", default="auto", choices=("auto", "bf16", "fp32"), help="as trainer's")
+    parser.add_argument("--jobs", type=int, default=JOBS, help="cases beside each other, a thread each")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     return parser.parse_args()
+
+
+def together(
+    cases: Sequence[dict[str, Any]], num_jobs: int, environment: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Any]:
+    """Measures cases, so many at once with one thread each, and yields the results in their order."""
+    told = {**environment, "OMP_NUM_THREADS": "1"}
+    with ThreadPoolExecutor(num_jobs) as pool:
+        yield from pool.map(lambda case: alone(case, told), cases)
 
 
 def alone(case: dict[str, Any], environment: Mapping[str, str] = MappingProxyType({})) -> Any:
@@ -164,27 +177,6 @@ def count_adapter(quant: str, precision: str) -> int:
     adapted = bytes_in_use()
     assert masters.masters
     return adapted - loaded
-
-
-class HeapFigures(ctypes.Structure):
-    """What `mallinfo2` of GNU's C library returns (man 3 mallinfo)."""
-
-    _fields_ = tuple(
-        (name, ctypes.c_size_t)
-        for name in (
-            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks",
-            "keepcost",
-        )
-    )  # fmt: skip
-
-
-def bytes_in_use() -> int:
-    """Returns the bytes that the C library has handed out and not got back."""
-    gc.collect()
-    mallinfo = ctypes.CDLL(None).mallinfo2
-    mallinfo.restype = HeapFigures
-    figures = mallinfo()
-    return int(figures.uordblks + figures.hblkhd)
 
 
 def warm_up(dtype: Any) -> None:
@@ -285,8 +277,8 @@ def to_markdown(report: dict[str, Any]) -> str:
         *map(table_row, report["runs"]), "",
         "Libraries: resident before anything is loaded. Adapter: what it has asked the C library for. "
         "Weights: growth of resident memory without the adapter. Step: peak of the second step above what "
-        "was resident before training.", "",
-        "| allocator: the step of nf4, 2 rows | C library | as `train.py` starts |",
+        "was resident before training. Each case has one thread.", "",
+        "| allocator: the step of nf4, 4 rows | C library | as `train.py` starts |",
         "|---|---|---|",
         *(
             f"| checkpointing {'on' if each['checkpointing'] else 'off'} | {each['system_mib']:,.0f} | "

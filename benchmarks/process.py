@@ -1,5 +1,7 @@
 """Measurements that run in a process of their own, and the memory that they take."""
 
+import ctypes
+import gc
 import multiprocessing
 import threading
 from collections.abc import Callable
@@ -25,20 +27,47 @@ class PeakMemory:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Stops sampling."""
+        """Samples once more, for what was over sooner than the first sample, and stops."""
         self._stop.set()
         self._thread.join()
 
     def _sample(self) -> None:
-        this = psutil.Process()
-        while not self._stop.wait(SAMPLE_S):
-            total = 0
-            for process in [this, *this.children(recursive=True)]:
-                try:
-                    total += process.memory_full_info().pss
-                except (psutil.Error, AttributeError):
-                    continue
-            self.gib = max(self.gib, total / 2**30)
+        is_over = False
+        while not is_over:
+            is_over = self._stop.wait(SAMPLE_S)
+            self.gib = max(self.gib, resident_gib())
+
+
+def resident_gib() -> float:
+    """Returns the resident memory of this process and its children now, shared pages counted once."""
+    this, total = psutil.Process(), 0
+    for process in [this, *this.children(recursive=True)]:
+        try:
+            total += process.memory_full_info().pss
+        except (psutil.Error, AttributeError):
+            continue
+    return float(total / 2**30)
+
+
+class HeapFigures(ctypes.Structure):
+    """What `mallinfo2` of GNU's C library returns (man 3 mallinfo)."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks",
+            "keepcost",
+        )
+    )  # fmt: skip
+
+
+def bytes_in_use() -> int:
+    """Returns the bytes that the C library has handed out and not got back."""
+    gc.collect()
+    mallinfo = ctypes.CDLL(None).mallinfo2
+    mallinfo.restype = HeapFigures
+    figures = mallinfo()
+    return int(figures.uordblks + figures.hblkhd)
 
 
 def alone(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -19,10 +19,10 @@ from typing import Any
 
 from machine import describe_machine, is_installed, machine_line, write_results
 from process import alone
+from training import ROOT, logged_steps, read_summary, run_folder, speed, train
 
-ROOT = Path(__file__).parent.parent
 TRAIN_ROWS, HELD_OUT_ROWS = 600, 48
-LR, RANK, MAX_LENGTH, STEPS = 2e-4, 16, 1024, 5
+LR, RANK, MAX_LENGTH, STEPS = 2e-4, 16, 1024, 4
 ROWS = {False: 8, True: 2}
 """Rows of a step, unpacked and packed."""
 TARGET, TARGET_SHARE = 3.5, 0.5
@@ -37,15 +37,15 @@ def main() -> None:
     rows = options.data.read_text().splitlines()
     has_trl = is_installed("trl")
     with tempfile.TemporaryDirectory() as folder:
-        train, held_out = Path(folder) / "train.jsonl", Path(folder) / "held_out.jsonl"
-        train.write_text("\n".join(rows[:TRAIN_ROWS]) + "\n")
+        learned, held_out = Path(folder) / "train.jsonl", Path(folder) / "held_out.jsonl"
+        learned.write_text("\n".join(rows[:TRAIN_ROWS]) + "\n")
         held_out.write_text("\n".join(rows[TRAIN_ROWS : TRAIN_ROWS + HELD_OUT_ROWS]) + "\n")
         allowed = alone(tokens_allowed)
         runs = []
         for quant, packing in itertools.product(options.quants, (False, True)):
             case = {
                 "quant": quant, "packing": packing, "rows": ROWS[packing], "steps": options.steps,
-                "rank": RANK, "lr": LR, "max_length": MAX_LENGTH, "data": str(train),
+                "rank": RANK, "lr": LR, "max_length": MAX_LENGTH, "data": str(learned),
             }  # fmt: skip
             for name in ("loralab", "trl") if has_trl else ("loralab",):
                 out = Path(folder) / f"{name}-{quant}-{packing}"
@@ -68,39 +68,20 @@ def parse() -> argparse.Namespace:
 
 def run_ours(case: dict[str, Any], out: Path) -> dict[str, Any]:
     """Trains with `train.py` as a user would."""
-    command = [
-        sys.executable, "train.py", f"run.name={out.name}", f"run.outputs_dir={out.parent}", "data=file",
-        f"data.path={case['data']}", "data.columns.prompt=question", "data.columns.response=answer",
-        f"data.packing={str(case['packing']).lower()}", f"data.max_length={case['max_length']}",
-        f"lora.r={case['rank']}", f"quant={case['quant']}", f"optim.lr={case['lr']}", "schedule=constant",
-        "schedule.warmup=0", "eval=none", "callbacks=quiet", "callbacks.log_every=1",
-        f"trainer.batch_size={case['rows']}", f"trainer.max_steps={case['steps']}", "trainer.precision=bf16",
-        f"trainer.val_every={case['steps']}",
+    words = [
+        "data=file", f"data.path={case['data']}", "data.columns.prompt=question",
+        "data.columns.response=answer", f"data.packing={str(case['packing']).lower()}",
+        f"data.max_length={case['max_length']}", f"lora.r={case['rank']}", f"quant={case['quant']}",
+        f"optim.lr={case['lr']}", "schedule=constant", "schedule.warmup=0", "eval=none", "callbacks=quiet",
+        "callbacks.log_every=1", f"trainer.batch_size={case['rows']}", f"trainer.max_steps={case['steps']}",
+        "trainer.precision=bf16", f"trainer.val_every={case['steps']}",
     ]  # fmt: skip
-    started = time.time()
-    metrics = out.parent / "train" / out.name / "metrics.jsonl"
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
-        while process.poll() is None and not _steps(metrics):
-            time.sleep(0.1)
-        first_step_s = time.time() - started
-    if process.returncode:
-        raise SystemExit(f"train.py ended with {process.returncode}")
+    first_step_s = train(words, out.parent, out.name)
+    run = run_folder(out.parent, out.name)
     out.mkdir()
-    (metrics.parent / "adapter").rename(out / "adapter")
-    later = _steps(metrics)[1:]
-    summary = json.loads((metrics.parent / "summary.json").read_text())
-    seconds = sum(step["train/tokens"] / step["train/tokens_per_s"] for step in later)
-    return {
-        "tokens_per_s": sum(step["train/tokens"] for step in later) / seconds,
-        "supervised_per_s": sum(step["train/supervised_tokens"] for step in later) / seconds,
-        "first_step_s": first_step_s,
-        "peak_gib": summary["memory/peak_gib"],
-    }
-
-
-def _steps(metrics: Path) -> list[dict[str, Any]]:
-    lines = metrics.read_text().splitlines() if metrics.is_file() else []
-    return [line for line in map(json.loads, lines) if "train/loss" in line]
+    (run / "adapter").rename(out / "adapter")
+    peak_gib = read_summary(run)["memory/peak_gib"]
+    return {**speed(logged_steps(run)), "first_step_s": first_step_s, "peak_gib": peak_gib}
 
 
 def run_trl(case: dict[str, Any], out: Path) -> dict[str, Any]:
@@ -109,8 +90,7 @@ def run_trl(case: dict[str, Any], out: Path) -> dict[str, Any]:
     command = [sys.executable, "benchmarks/rival.py", json.dumps(case)]
     finished = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     found = json.loads(finished.stdout.splitlines()[-1])
-    speed = found.pop("tokens") / found.pop("seconds")
-    return {"tokens_per_s": speed, **found}
+    return {"tokens_per_s": found.pop("tokens") / found.pop("seconds"), **found}
 
 
 def embedded_model() -> Path:
