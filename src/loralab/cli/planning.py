@@ -185,6 +185,7 @@ def make_request(config: TrainConfig, quant: QuantConfig, dtype: torch.dtype) ->
         accumulation=-(-step // rows),
         shards=trainer.num_shards,
         speed=trainer.speed,
+        offload=trainer.offload_activations,
     )
 
 

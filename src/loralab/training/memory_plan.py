@@ -143,6 +143,7 @@ class MemoryPlan:
             accumulation=-(-rows_per_step(config, layout) // (num_units * config.trainer.num_processes)),
             shards=config.trainer.num_shards,
             speed=config.trainer.speed,
+            offload=config.trainer.offload_activations,
         )
 
     def estimate(self, request: MemoryRequest) -> MemoryEstimate:
