@@ -98,7 +98,7 @@ class MemoryPlan:
     @property
     def remedies(self) -> Remedies:
         """Which settings may be advised where the run does not fit."""
-        return allowed_remedies(self.config, self.stored is not None)
+        return allowed_remedies(self.config, self.stored is not None, self.device.type)
 
     @cached_property
     def _architecture(self) -> tuple[PreTrainedConfig, Prequantized | None]:
