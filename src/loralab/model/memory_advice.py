@@ -52,9 +52,7 @@ class Remedies:
     """Whether `trainer.offload_activations=true` is, which needs a GPU."""
 
 
-def allowed_remedies(
-    config: TrainConfig, is_stored_quantized: bool, device_type: str = "cpu"
-) -> Remedies:
+def allowed_remedies(config: TrainConfig, is_stored_quantized: bool, device_type: str = "cpu") -> Remedies:
     """Returns what may be advised to a run without another rule refusing it.
 
     Args:

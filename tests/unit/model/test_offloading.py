@@ -1,6 +1,7 @@
 """Layer inputs that leave the device: the same numbers, whenever the copies really run."""
 
 import weakref
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -66,7 +67,7 @@ def micro_batch(seed: int, packed: bool) -> MicroBatch:
     batch = MicroBatch(ids, torch.ones_like(ids), ids)
     if not packed:
         return batch
-    lengths = [end - start for start, end in zip(BOUNDS, BOUNDS[1:], strict=False)]
+    lengths = [end - start for start, end in pairwise(BOUNDS)]
     positions = torch.cat([torch.arange(length) for length in lengths]).view(2, WIDTH)
     return batch._replace(position_ids=positions, bounds=BOUNDS)
 
