@@ -1,14 +1,15 @@
 """Speed and memory of training a model of Llama 3 8B's shape in NF4 on one GPU.
 
-Its weights are random and are quantized layer by layer, so no network and no 16 GB of weights are needed. Each
-case runs the optimizer steps of the product on packed rows of 4,096 random tokens, all of them learned, in a
-process of its own. Writes `results/gpu.json` and `.md`.
+Its weights are random and are quantized layer by layer, so that it needs no network and never 16 GB of
+weights. Each case runs the optimizer steps of the product on packed rows of 4,096 random tokens, all of them
+learned, in a process of its own. Writes `results/gpu.json` and `.md`.
 
     python benchmarks/gpu.py
-    python benchmarks/gpu.py --tiny    # the same code on a CPU, with a model that means nothing; writes nothing
+    python benchmarks/gpu.py --tiny    # tries the same code on a CPU with a tiny model; writes nothing
 """
 
 import argparse
+import json
 import sys
 import time
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ def main() -> None:
     options = parse()
     if options.tiny:
         for goal in GOALS:
-            print(goal.name, measure(goal, 1, 1, tiny=True))
+            print(json.dumps({"goal": goal.name, **measure(goal, 1, 1, tiny=True)}))
         return
     if not has_gpu():
         print(NEEDS_GPU, file=sys.stderr)
@@ -93,7 +94,7 @@ def has_gpu() -> bool:
 
 
 def measure(goal: Goal, rows: int, steps: int, tiny: bool) -> dict[str, Any]:
-    """Trains and returns tokens per second, peak memory and, on a card that is known, the share of its peak."""
+    """Trains and returns tokens per second, peak memory and, on a known card, the share of its peak."""
     import torch
 
     from loralab.model.load import quiet_libraries
@@ -191,14 +192,16 @@ def random_base(config: "TrainConfig", device: Any, dtype: Any) -> Any:
                 weight.normal_(0, model_config.initializer_range, generator=generator)
             made: Any = nn.Parameter(weight, requires_grad=False)
             if layer is not None:
-                quantized = {
-                    "quant_type": config.quant.name,
-                    "compress_statistics": config.quant.double_quant,
-                }
-                made = Params4bit(weight.cpu(), requires_grad=False, **quantized).to(device)
+                made = Params4bit(
+                    weight,
+                    requires_grad=False,
+                    compress_statistics=config.quant.double_quant,
+                    quant_type=config.quant.name,
+                    module=layer,
+                ).to(device)
             module._parameters[name] = made
     decoder = model.model
-    decoder.rotary_emb = type(decoder.rotary_emb)(config=model_config, device=device)
+    decoder.rotary_emb = type(decoder.rotary_emb)(config=model_config).to(device)
     model.tie_weights()
     keep_cpu_gradients(model)
     return model
@@ -257,13 +260,13 @@ def _finish(device: Any) -> None:
 def to_markdown(report: dict[str, Any]) -> str:
     """Lays the figures out as a table."""
     lines = [
-        "# Training on a GPU", "", f"{report['machine'].get('gpu', '')} {machine_line(report['machine'])}", "",
-        f"Llama 3 8B's shape with random weights in NF4 with double quantization, rank 16 on all linear layers, "
-        f"AdamW; packed rows of {LENGTH:,} tokens in documents of {DOCUMENT:,}, all of them learned, one "
-        "micro-batch a step. Memory is what tensors take at the most; in brackets what PyTorch reserves. Share "
-        "of peak: (4 x weights of the linear layers x tokens + 4 x weights of the head x learned tokens + 12 x "
-        "layers x width x document x tokens) / time / the card's dense rate in bfloat16; recomputation counts "
-        "nothing.", "",
+        "# Training on a GPU", "", f"{report['machine']['gpu']}; {machine_line(report['machine'])}", "",
+        "Llama 3 8B's shape with random weights in NF4 with double quantization, rank 16 on all linear "
+        f"layers, AdamW; packed rows of {LENGTH:,} tokens in documents of {DOCUMENT:,}, all of them learned, "
+        "one micro-batch a step. Memory is what tensors take at the most; in brackets what PyTorch reserves. "
+        "Share of peak: (4 x weights of the linear layers x tokens + 4 x weights of the head x learned "
+        "tokens + 12 x layers x width x document x tokens) / time / the card's dense rate in bfloat16; "
+        "recomputation counts nothing.", "",
         "| | micro-batch, tokens | tokens/s | goal | peak memory, GiB | goal | share of peak |",
         "|---|---|---|---|---|---|---|",
     ]  # fmt: skip

@@ -36,9 +36,7 @@ def test_a_missing_library_is_named_before_rows_are_read(
         prepare(config)
 
 
-def test_what_needs_a_gpu_is_refused_where_none_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_needs_a_gpu_is_refused_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     config = TrainConfig(model=ModelConfig(path=str(tmp_path)))
     config.trainer.gradient_checkpointing = config.trainer.offload_activations = True
@@ -49,7 +47,7 @@ def test_what_needs_a_gpu_is_refused_where_none_is_found(
     assert "Use trainer.speed.liger=auto." in str(refusal.value)
 
 
-def test_a_gpu_without_the_package_of_its_kernel_is_told_what_to_install(
+def test_a_missing_kernel_is_named_with_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(liger, "is_installed", lambda: False)
