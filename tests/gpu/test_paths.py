@@ -22,6 +22,7 @@ from loralab.model.checkpointing import recompute_layers
 from loralab.model.fused_lora import fuse_lora
 from loralab.model.lora import attach_adapter, cast_adapter, trainable
 from loralab.model.offloading import CudaLink
+from loralab.model.quantize import keep_cpu_gradients
 from loralab.modules.sft import token_losses
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -30,8 +31,8 @@ CONFIG = LlamaConfig(
     vocab_size=500, hidden_size=256, intermediate_size=512, num_hidden_layers=6, num_attention_heads=4,
     num_key_value_heads=2, tie_word_embeddings=False,
 )  # fmt: skip
-ROUNDING = 0.02
-"""Share of the largest number by which two orders of summing differ in bfloat16."""
+ROUNDING = 0.05
+"""Share of its norm by which a tensor may differ where bfloat16 sums are taken in another order."""
 
 
 def packed() -> MicroBatch:
@@ -67,7 +68,7 @@ def repeatable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def assert_close(found: Tensor, expected: Tensor) -> None:
-    assert (found - expected).abs().max() <= ROUNDING * expected.abs().max()
+    assert (found - expected).float().norm() <= ROUNDING * expected.float().norm()
 
 
 def test_the_kernel_for_documents_gives_what_each_document_alone_does(monkeypatch) -> None:
@@ -154,6 +155,7 @@ def test_fused_lora_on_4_bits_gives_what_peft_does() -> None:
                 )
                 setattr(module, name, packed_layer.to("cuda"))
     base.is_loaded_in_4bit = True
+    keep_cpu_gradients(base)
     enable_document_attention(base)
     results = []
     for fused in (False, True):
