@@ -102,6 +102,7 @@ OUT_OF_RANGE = {
     "trainer.val_every": ("0", "-0.5", "nan"),
     "trainer.threads": ("0", "-1"),
     "trainer.gradient_checkpointing": ("0", "-1", "1.5", "some"),
+    "trainer.speed.liger": ("1", "yes", "automatic"),
     "trainer.neftune_alpha": ("-1", "inf"),
     "optim.lr": ("0", "-1e-4", "1.01", "nan"),
     "optim.betas": ("[0.9]", "[0.9,1]", "[-0.1,0.9]", "[0.9,0.9,0.9]"),
@@ -173,6 +174,7 @@ AT_THE_EDGE = {
     "trainer.val_every": ("0.001", "100"),
     "trainer.threads": ("1", "null"),
     "trainer.gradient_checkpointing": ("1", "4", "true", "false"),
+    "trainer.speed.liger": ("auto", "true", "false"),
     "trainer.neftune_alpha": ("0", "5"),
     "optim.lr": ("1e-9", "1"),
     "optim.betas": ("[0,0]", "[0.999,0.999]"),
@@ -324,6 +326,13 @@ BETWEEN_GROUPS = [
     ),
     (["resume=auto", "logger.mode=offline"], "logger.mode=offline has no effect with logger=local"),
     (["optim=paged_adamw", "trainer=cpu"], "Use optim=adamw."),
+    (
+        ["trainer=low_memory", "trainer.gradient_checkpointing=false"],
+        "keeps nothing of the kind. Set it to true.",
+    ),
+    (["trainer=low_memory", "trainer.accelerator=cpu"], "Use trainer.offload_activations=false."),
+    (["trainer.speed.liger=true", "trainer.accelerator=cpu"], "Use trainer.speed.liger=auto."),
+    (["trainer.speed.liger=true", "trainer.speed.fused_head=false"], "Leave one of them out."),
     (["optim=schedule_free_adamw", "schedule=linear"], "Use schedule=constant."),
 ]
 READERS = {

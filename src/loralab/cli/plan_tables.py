@@ -10,6 +10,7 @@ from loralab.cli.tables import cells, count, make_table, plural, say, show_table
 from loralab.config.schema import TrainConfig
 from loralab.model.hardware import dtype_name
 from loralab.model.memory_map import RANKS
+from loralab.model.memory_static import host_bytes
 from loralab.runs.memory import GIB
 from loralab.training.memory_plan import AUTO, HEADROOM
 
@@ -44,8 +45,15 @@ def describe_run(plan: RunPlan) -> list[str]:
         f"micro-batch: {plural(request.rows, 'row')}{_found(plan)} x {request.width:,} tokens "
         f"(data.max_length), all of them learned{step}; "
         f"gradient checkpointing {_recomputed(request.checkpointing)}; {config.optim.name}",
+        *_offloaded(plan),
         *plan.bare.notes,
     ]
+
+
+def _offloaded(plan: RunPlan) -> list[str]:
+    """Says what waits in host memory, where anything does."""
+    size = host_bytes(plan.bare.model, plan.request)
+    return [f"in host memory: {gib(size)} GiB of layer inputs, page-locked"] if size else []
 
 
 def _recomputed(every: bool | int) -> str:

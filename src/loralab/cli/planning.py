@@ -186,6 +186,7 @@ def make_request(config: TrainConfig, quant: QuantConfig, dtype: torch.dtype) ->
         accumulation=-(-step // rows),
         shards=trainer.num_shards,
         speed=trainer.speed,
+        offload=trainer.offload_activations,
     )
 
 
@@ -203,7 +204,7 @@ def plan_run(config: TrainConfig, cards: Sequence[float]) -> RunPlan:
     reserved_bytes = reserved(device_type)
     bare = bare_model(config, device_type, dtype)
     memory = MemoryMap(bare.model, make_request(config, bare.quant, dtype), device_type)
-    remedies = allowed_remedies(config, bare.is_stored_quantized)
+    remedies = allowed_remedies(config, bare.is_stored_quantized, device_type)
     planned = tuple(_plan_card(memory, card, reserved_bytes, remedies) for card in cards)
     shown = next((card for card in planned if card.fits), planned[0])
     request = _with_rows(memory.request, shown.rows)

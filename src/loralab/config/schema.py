@@ -75,6 +75,9 @@ class TrainerConfig:
     gradient_checkpointing: Any = False
     """Recompute activations in the backward pass: less memory, about a third more time. false, true (in every
     decoder layer), or n: in every n-th."""
+    offload_activations: bool = False
+    """Let the layer inputs that gradient checkpointing keeps wait in the host's memory, page-locked; needs a
+    GPU. Copies run beside the arithmetic."""
     neftune_alpha: float = 0.0
     """Noise on the embeddings in training, 0 or more: numbers between -1 and 1 times alpha / sqrt(tokens of
     the example x width) (NEFTune, arXiv:2310.05914, algorithm 1; 5, 10 or 15 there); 0 adds none."""

@@ -1,6 +1,7 @@
 """Faster ways to the same numbers."""
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass
@@ -18,3 +19,6 @@ class SpeedConfig:
     fused_lora: bool = True
     """Compute the frozen product of a LoRA layer and its update together; where neither dropout nor DoRA, nor
     another dtype, stands between them."""
+    liger: Any = "auto"
+    """Turn logits into their gradient in place by a kernel of the package liger-kernel, on a GPU and with
+    `fused_head`: true, false, or auto, where the package is installed (`pip install 'loralab[liger]'`)."""

@@ -7,6 +7,7 @@ from operator import attrgetter
 from typing import Any
 
 from loralab.config.data_rules import FORMATS, data_faults
+from loralab.config.gpu_rules import gpu_faults
 from loralab.config.lora_rules import lora_faults
 from loralab.config.method_rules import method_faults
 from loralab.config.optim_rules import OPTIM_FIELDS, SCHEDULES, optim_faults
@@ -106,6 +107,7 @@ RULES: dict[str, Rule] = {
     "trainer.gradient_checkpointing": Rule(
         lambda value: type(value) is bool or (type(value) is int and value >= 1), "true, false, or 1 or more"
     ),
+    "trainer.speed.liger": Rule(lambda value: type(value) is bool or value == "auto", "true, false, or auto"),
     "trainer.neftune_alpha": Rule(lambda value: 0 <= value < math.inf, "0 or more"),
     "optim.lr": Rule(lambda value: 0 < value <= 1, "above 0, at most 1"),
     "optim.betas": Rule(
@@ -233,6 +235,7 @@ def _cross_group(config: TrainConfig) -> Iterator[str]:
         )
     yield from resume_faults(config)
     yield from step_faults(trainer)
+    yield from gpu_faults(config)
     yield from quant_faults(config)
     yield from lora_faults(config)
     yield from method_faults(config)

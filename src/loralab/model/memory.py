@@ -22,7 +22,8 @@ from transformers import PreTrainedModel
 from loralab.config.method_rules import VIRTUAL_TOKENS
 from loralab.config.model import LoraConfig, QuantConfig
 from loralab.data.collate import MicroBatch, without_padding
-from loralab.losses.sft import token_nll
+from loralab.losses.liger import runs_liger
+from loralab.losses.sft import chunk_positions, plain_nll, token_nll
 from loralab.model.adapters.context import AdapterContext
 from loralab.model.adapters.prompts import cache_shape
 from loralab.model.allocation import gap_bytes
@@ -59,7 +60,7 @@ from loralab.model.memory_request import (
     MemoryRequest,
 )
 from loralab.model.memory_static import loaded_bytes, static_parts, with_loading
-from loralab.model.shadow import HIDDEN, fill_with_fakes, gpu_kernels, quantize_shadow
+from loralab.model.shadow import HIDDEN, ShadowLink, fill_with_fakes, gpu_kernels, quantize_shadow, shadow_nll
 from loralab.model.tracing import StorageLog, peaks
 from loralab.optim.master import MasterWeights
 from loralab.optim.state_size import FLOAT32_BYTES, OPTIMIZER_BYTES
@@ -140,7 +141,7 @@ def build_shadow(model: PreTrainedModel, request: MemoryRequest, device_type: st
         # The same kernel, through PyTorch, which needs no further package.
         shadow.set_attn_implementation("sdpa")
     quantize_shadow(shadow, request.quant, request.dtype)
-    recompute_layers(shadow, request.checkpointing)
+    recompute_layers(shadow, request.checkpointing, ShadowLink() if request.offload else None)
     in_blocks = request.speed.block_attention and device_type == "cpu"
     if request.documents is not None:
         enable_document_attention(shadow, in_blocks)
@@ -175,7 +176,8 @@ def trace_step(model: PeftModel, request: MemoryRequest, device_type: str) -> di
     with FakeTensorMode(), gpu_kernels() if device_type == "cuda" else nullcontext():
         if layers is None:
             fill_with_fakes(model, request.dtype)
-            return run_step(model, MasterWeights(trainable(model), request.dtype), request)[0]
+            masters = MasterWeights(trainable(model), request.dtype)
+            return run_step(model, masters, request, device_type)[0]
         kinds = layer_kinds(base, layers)
         samples = sample_layers(kinds)
         with only_layers(base, sorted({number for sample in samples for number in sample.layers})):
@@ -184,7 +186,8 @@ def trace_step(model: PeftModel, request: MemoryRequest, device_type: str) -> di
         traced = []
         for sample in samples:
             with only_layers(base, list(sample.layers)):
-                traced.append(run_step(model, masters, request, layer_stages(kinds, sample.layers)))
+                names = layer_stages(kinds, sample.layers)
+                traced.append(run_step(model, masters, request, device_type, names))
     stages = extrapolate([stages for stages, _ in traced], [sample.missing for sample in samples])
     if device_type == "cpu":
         made = traced[0][1] / len(samples[0].layers)
@@ -194,7 +197,11 @@ def trace_step(model: PeftModel, request: MemoryRequest, device_type: str) -> di
 
 
 def run_step(
-    model: PeftModel, masters: MasterWeights, request: MemoryRequest, stages: Sequence[str] = ()
+    model: PeftModel,
+    masters: MasterWeights,
+    request: MemoryRequest,
+    device_type: str,
+    stages: Sequence[str] = (),
 ) -> tuple[dict[str, Counter[str]], int]:
     """Runs forward and backward once, inside `FakeTensorMode`.
 
@@ -202,6 +209,7 @@ def run_step(
         model: Filled with fake tensors.
         masters: Where gradients gather.
         request: The micro-batch.
+        device_type: Says how the loss is computed.
         stages: Names of the backward passes of the decoder layers.
 
     Returns:
@@ -223,7 +231,7 @@ def run_step(
         log.stage, kept = HEAD, log.alive
         if hidden.requires_grad:  # Not where only the output head trains.
             hidden.register_hook(_entering(log, LAST_NORM))
-        loss = _loss(base, hidden, request)
+        loss = _loss(base, hidden, request, device_type)
         del hidden
         loss.backward()
         gathered = [master.grad for master in masters.parameters() if master.grad is not None]
@@ -275,7 +283,13 @@ def _micro_batch(request: MemoryRequest) -> MicroBatch:
     return MicroBatch(ids, mask, labels, position_ids=positions, bounds=bounds)
 
 
-def _loss(base: PreTrainedModel, hidden: Tensor, request: MemoryRequest) -> Tensor:
+def _loss(base: PreTrainedModel, hidden: Tensor, request: MemoryRequest, device_type: str) -> Tensor:
     rows, places, targets = (torch.empty(request.num_supervised, dtype=torch.long) for _ in range(3))
-    is_frozen = request.speed.fused_head and has_frozen_head(base)
-    return token_nll(hidden[:, :-1][rows, places], targets, projection(base), is_frozen=is_frozen).sum()
+    return token_nll(
+        hidden[:, :-1][rows, places],
+        targets,
+        projection(base),
+        chunk_positions(base.get_output_embeddings().weight.shape[0], device_type),
+        is_frozen=request.speed.fused_head and has_frozen_head(base),
+        nll_and_gradient=shadow_nll if runs_liger(request.speed.liger, device_type) else plain_nll,
+    ).sum()

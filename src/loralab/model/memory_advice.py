@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from itertools import cycle
 from typing import Literal
 
+from loralab.config.gpu_rules import gpu_faults
 from loralab.config.lora_rules import lora_faults
 from loralab.config.method_rules import method_faults
 from loralab.config.quant_rules import quant_faults
@@ -47,21 +48,26 @@ class Remedies:
     """Whether `quant=nf4` is."""
     smaller_rank: bool = True
     """Whether the method has a rank."""
+    offloading: bool = False
+    """Whether `trainer.offload_activations=true` is, which needs a GPU."""
 
 
-def allowed_remedies(config: TrainConfig, is_stored_quantized: bool) -> Remedies:
+def allowed_remedies(config: TrainConfig, is_stored_quantized: bool, device_type: str = "cpu") -> Remedies:
     """Returns what may be advised to a run without another rule refusing it.
 
     Args:
         config: The run.
         is_stored_quantized: Whether its base comes quantized, which `quant` does not change.
+        device_type: cpu or cuda.
     """
     trainer, lora = config.trainer, config.lora
     checkpointing = replace(config, trainer=replace(trainer, gradient_checkpointing=True))
     four_bits = replace(config, quant=replace(config.quant, name="nf4", double_quant=True))
     smaller = replace(config, lora=replace(lora, r=LOWEST_RANK, alpha=None))
+    can_recompute = _is_valid(checkpointing)
     allowed = {
-        "checkpointing": _is_valid(checkpointing),
+        "checkpointing": can_recompute,
+        "offloading": can_recompute and device_type == "cuda",
         "four_bits": not is_stored_quantized and _is_valid(four_bits),
         "smaller_rank": _is_valid(smaller),
     }
@@ -75,7 +81,8 @@ def allowed_remedies(config: TrainConfig, is_stored_quantized: bool) -> Remedies
 
 
 def _is_valid(config: TrainConfig) -> bool:
-    return not any((*quant_faults(config), *lora_faults(config), *method_faults(config)))
+    rules = (gpu_faults, quant_faults, lora_faults, method_faults)
+    return not any(fault for faults in rules for fault in faults(config))
 
 
 @dataclass(frozen=True)
@@ -131,8 +138,8 @@ def advise(
     """Finds settings with which a run would fit: single ones first, then ever more of them together.
 
     Each is the mildest of its kind that fits. Remedies come in the order of what they cost: smaller
-    micro-batches change no result, gradient checkpointing takes time, 4 bits precision, shorter rows text,
-    and a smaller adapter what it can learn.
+    micro-batches change no result, gradient checkpointing takes time, offloading host memory too, 4 bits
+    precision, shorter rows text, and a smaller adapter what it can learn.
 
     Args:
         request: The run that does not fit.
@@ -144,12 +151,18 @@ def advise(
     start = _Change(request, remedies)
     for place, ladder in enumerate(LADDERS):
         fitting = (_if_it_fits(change, estimate_for, limit_bytes) for change in ladder(start))
-        if (advice := next(filter(None, fitting), None)) is not None:
+        advice = next(filter(None, fitting), None)
+        if advice is not None and not any(_is_more(advice, milder) for _, _, milder in found):
             found.append((place, 1, advice))
     if not any(place < NUM_LOSSLESS for place, _, _ in found):
         found += _together(start, estimate_for, limit_bytes)
     ordered = sorted(found, key=lambda each: each[:2])
     return list(dict.fromkeys(advice for _, _, advice in ordered))
+
+
+def _is_more(advice: Advice, milder: Advice) -> bool:
+    """Whether an advice asks for all that another does, and more."""
+    return set(milder.overrides) < set(advice.overrides)
 
 
 def _together(start: _Change, estimate_for: EstimateFor, limit_bytes: int) -> list[tuple[int, int, Advice]]:
@@ -203,6 +216,17 @@ def _checkpointing(change: _Change) -> Iterator[_Change]:
         )
 
 
+def _offloading(change: _Change) -> Iterator[_Change]:
+    request = change.request
+    if not change.remedies.offloading or request.offload:
+        return
+    changed, overrides, cost = replace(request, offload=True), {}, "layer inputs in host memory"
+    if not request.checkpointing:
+        changed, overrides = replace(changed, checkpointing=True), {"trainer.gradient_checkpointing": "true"}
+        cost = f"about a third more time, and {cost}"
+    yield change.to(changed, {**overrides, "trainer.offload_activations": "true"}, cost)
+
+
 def _four_bits(change: _Change) -> Iterator[_Change]:
     quant = change.request.quant
     if change.remedies.four_bits and quant.name in ("none", "int8"):
@@ -229,10 +253,10 @@ def _smaller_adapter(change: _Change) -> Iterator[_Change]:
         yield change.to(replace(change.request, lora=smaller), {"lora.r": str(rank)}, "a smaller adapter")
 
 
-NUM_LOSSLESS = 2
+NUM_LOSSLESS = 3
 """So many of the remedies, from the first, change nothing that is learned."""
 LADDERS: Sequence[Ladder] = (
-    _smaller_micro_batches, _checkpointing, _four_bits, _shorter_rows, _smaller_adapter
+    _smaller_micro_batches, _checkpointing, _offloading, _four_bits, _shorter_rows, _smaller_adapter
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from loralab.config.method_rules import VIRTUAL_TOKENS
 from loralab.errors import ConfigError
-from loralab.losses.sft import CHUNK_POSITIONS
+from loralab.losses.sft import chunk_positions
 from loralab.model.lora import check_adapter, trainable
 from loralab.model.memory import build_shadow, estimate_memory, trace_step
 from loralab.model.memory_advice import resized
@@ -113,7 +113,8 @@ class MemoryMap:
         self.model, self.request, self.device_type = model, request, device_type
         self._traces: dict[str, Trace] = {}
         # Up to a chunk of logits they grow with the rows, from there on they do not.
-        chunk = max(1, CHUNK_POSITIONS // request.width)
+        vocab_size = int(model.config.get_text_config().vocab_size)
+        chunk = max(1, chunk_positions(vocab_size, device_type) // request.width)
         self._row_nodes = sorted({1, chunk, request.rows, max(2, TRACED_TOKENS // request.width)})
         self.ranks = self._possible_ranks()
 

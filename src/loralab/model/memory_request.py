@@ -45,6 +45,8 @@ class MemoryRequest:
     """Processes that the decoder layers are split among (`sharding.shard_base`)."""
     speed: SpeedConfig = field(default_factory=SpeedConfig)
     """Which faster paths run."""
+    offload: bool = False
+    """Whether the inputs of recomputed layers wait in host memory; with a GPU only."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
 from peft import PeftModel
+from transformers import PreTrainedModel
 
 from loralab.model.layer_samples import decoder_layers
 from loralab.model.lora import causal_lm, trainable
@@ -51,6 +52,20 @@ def static_parts(model: PeftModel, request: MemoryRequest) -> dict[str, int]:
     if request.shards > 1:
         parts.update(saved_by_sharding(model, request))
     return dict(parts)
+
+
+def host_bytes(model: PreTrainedModel, request: MemoryRequest) -> int:
+    """Counts what offloading keeps in host memory: one input for each layer that recomputes.
+
+    Args:
+        model: The base.
+        request: The micro-batch.
+    """
+    if not (request.offload and request.checkpointing):
+        return 0
+    text = model.config.get_text_config()
+    num_inputs = -(-int(text.num_hidden_layers) // int(request.checkpointing))
+    return num_inputs * request.rows * request.width * int(text.hidden_size) * request.dtype.itemsize
 
 
 def loaded_bytes(model: PeftModel, request: MemoryRequest) -> int:

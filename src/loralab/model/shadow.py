@@ -16,6 +16,7 @@ from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 from transformers.quantizers.base import get_keys_to_not_convert
 
 from loralab.config.model import QuantConfig
+from loralab.model.offloading import Copy
 from loralab.model.quantize import keep_cpu_gradients, quantization_config
 from loralab.model.tracing import HiddenBytes
 
@@ -103,6 +104,31 @@ def gpu_kernels() -> Iterator[None]:
         yield
     finally:
         F.scaled_dot_product_attention = original
+
+
+class ShadowLink:
+    """Offloading as the device sees it: what leaves takes nothing, what comes back takes memory."""
+
+    def takes(self, tensor: Tensor) -> bool:
+        """Whether it would be on the device: all are."""
+        return True
+
+    def to_host(self, tensor: Tensor) -> Copy:
+        """Remembers the shape alone."""
+        return Copy((tensor.shape, tensor.dtype), None)
+
+    def to_device(self, host: Any, device: torch.device) -> Copy:
+        """Makes a tensor of the shape."""
+        shape, dtype = host
+        return Copy(torch.empty(shape, dtype=dtype), None)
+
+    def wait(self, done: Any) -> None:
+        """Has nothing to wait for."""
+
+
+def shadow_nll(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Takes the memory of `losses.liger.nll_in_place`."""
+    return torch.empty(len(targets), dtype=torch.float32), logits
 
 
 def _gpu_attention(

@@ -3,19 +3,23 @@
 from peft import PeftModel
 from torch import Tensor
 
+from loralab.config.speed import SpeedConfig
 from loralab.data.collate import MicroBatch
+from loralab.losses.liger import nll_in_place, runs_liger
 from loralab.losses.parts import LossParts
-from loralab.losses.sft import supervised_positions, token_nll
+from loralab.losses.sft import chunk_positions, plain_nll, supervised_positions, token_nll
 from loralab.model.head import has_frozen_head, hidden_states, projection
 from loralab.model.lora import causal_lm
 from loralab.model.noise import noisy_embeddings
 from loralab.modules.base import AdapterModule
 
+PLAIN = SpeedConfig(liger=False)
 
-def token_losses(model: PeftModel, batch: MicroBatch, fused_head: bool = True) -> LossParts:
+
+def token_losses(model: PeftModel, batch: MicroBatch, speed: SpeedConfig = PLAIN) -> LossParts:
     """Returns the negative log likelihood of every supervised token, with its weight and source."""
     chosen = supervised_positions(batch.labels)
-    return _losses_at(model, batch, hidden_states(model, batch), chosen, fused_head)
+    return _losses_at(model, batch, hidden_states(model, batch), chosen, speed)
 
 
 def response_and_prompt_losses(model: PeftModel, batch: MicroBatch) -> tuple[LossParts, LossParts]:
@@ -30,12 +34,19 @@ def response_and_prompt_losses(model: PeftModel, batch: MicroBatch) -> tuple[Los
 
 
 def _losses_at(
-    model: PeftModel, batch: MicroBatch, hidden: Tensor, chosen: Tensor, fused_head: bool = True
+    model: PeftModel, batch: MicroBatch, hidden: Tensor, chosen: Tensor, speed: SpeedConfig = PLAIN
 ) -> LossParts:
     """Returns the losses of chosen tokens: [batch, seq - 1] of those after the first."""
     base, targets = causal_lm(model), batch.input_ids[:, 1:][chosen]
-    is_frozen = fused_head and has_frozen_head(base)
-    losses = token_nll(hidden[:, :-1][chosen], targets, projection(base), is_frozen=is_frozen)
+    device_type, vocab_size = hidden.device.type, base.get_output_embeddings().weight.shape[0]
+    losses = token_nll(
+        hidden[:, :-1][chosen],
+        targets,
+        projection(base),
+        chunk_positions(vocab_size, device_type),
+        is_frozen=speed.fused_head and has_frozen_head(base),
+        nll_and_gradient=nll_in_place if runs_liger(speed.liger, device_type) else plain_nll,
+    )
     return LossParts(
         losses,
         None if batch.weights is None else batch.weights[:, 1:][chosen],
@@ -50,7 +61,7 @@ class SFTModule(AdapterModule):
         """Returns the cross entropy of each supervised token; in training with the noise of NEFTune."""
         batch, alpha = self.laid_out(batch), self.config.trainer.neftune_alpha if self.training else 0.0
         with noisy_embeddings(causal_lm(self.model), batch, alpha):
-            return token_losses(self.model, batch, self.config.trainer.speed.fused_head)
+            return token_losses(self.model, batch, self.config.trainer.speed)
 
     def validation_losses(self, batch: MicroBatch) -> tuple[LossParts, LossParts | None]:
         """Returns the losses of responses, and of prompts where `eval.prompt_loss` asks for them."""

@@ -101,7 +101,7 @@ class MemoryPlan:
     @property
     def remedies(self) -> Remedies:
         """Which settings may be advised where the run does not fit."""
-        return allowed_remedies(self.config, self.stored is not None)
+        return allowed_remedies(self.config, self.stored is not None, self.device.type)
 
     @cached_property
     def _architecture(self) -> tuple[PreTrainedConfig, Prequantized | None]:
@@ -147,6 +147,7 @@ class MemoryPlan:
             accumulation=-(-rows_per_step(config, layout) // (num_units * config.trainer.num_processes)),
             shards=config.trainer.num_shards,
             speed=config.trainer.speed,
+            offload=config.trainer.offload_activations,
         )
 
     def estimate(self, request: MemoryRequest) -> MemoryEstimate:

@@ -30,6 +30,7 @@ from loralab.model.checkpointing import recompute_layers
 from loralab.model.fused_lora import fuse_lora
 from loralab.model.load import load_base
 from loralab.model.lora import attach_adapter
+from loralab.model.offloading import CudaLink
 from loralab.model.quant_report import storage_table
 from loralab.model.sharding import shard_base
 from loralab.modules.base import AdapterModule
@@ -225,7 +226,8 @@ def load_adapted(run: RunFolder, plan: TrainingPlan, setup: Setup, meter: Memory
     meter.mark("loaded")
     if is_first():
         describe_base(run, base)
-    recompute_layers(base, config.trainer.gradient_checkpointing)
+    link = CudaLink() if config.trainer.offload_activations else None
+    recompute_layers(base, config.trainer.gradient_checkpointing, link)
     in_blocks = config.trainer.speed.block_attention
     if plan.layout.is_packed:
         enable_document_attention(base, in_blocks)

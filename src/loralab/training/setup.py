@@ -5,10 +5,13 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from loralab.config.gpu_rules import faults_without_gpu
 from loralab.config.method_rules import num_virtual_tokens
-from loralab.config.schema import TrainConfig
+from loralab.config.schema import TrainConfig, TrainerConfig
 from loralab.data.prepare import PreparedData, prepare_data
 from loralab.data.templating import set_chat_template
+from loralab.errors import ConfigError
+from loralab.losses.liger import check_liger
 from loralab.model.description import describe_loading
 from loralab.model.hardware import check_quantization, gpu_capability, resolve_device, resolve_dtype
 from loralab.model.load import check_length, load_config, quiet_libraries, skeleton
@@ -48,6 +51,7 @@ def prepare(config: TrainConfig) -> Setup:
         torch.set_num_threads(config.trainer.threads)
     device = resolve_device(config.trainer.accelerator)
     check_optimizer(config.optim.name, device)
+    check_device_options(config.trainer, device)
     dtype = resolve_dtype(config.trainer.precision, device)
     model_config = load_config(config.model)
     check_length(model_config, config.data.max_length, num_virtual_tokens(config.lora))
@@ -64,3 +68,15 @@ def prepare(config: TrainConfig) -> Setup:
     set_chat_template(tokenizer, config.data.chat_template)
     data = prepare_data(config.data, tokenizer, config.seed)
     return Setup(device, dtype, model, targets, tokenizer, data, notes)
+
+
+def check_device_options(trainer: TrainerConfig, device: torch.device) -> None:
+    """Refuses options of the trainer that the device found, or what is installed, cannot do.
+
+    Raises:
+        ConfigError: One message that lists them.
+    """
+    faults = list(faults_without_gpu(trainer)) if device.type == "cpu" else []
+    if faults:
+        raise ConfigError("\n  ".join(faults))
+    check_liger(trainer.speed.liger)

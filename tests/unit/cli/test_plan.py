@@ -23,6 +23,7 @@ from loralab.model import memory_map
 from loralab.model.load import load_config, skeleton
 from loralab.model.memory import MemoryRequest, build_shadow, estimate_memory, static_parts
 from loralab.model.memory_map import RANKS
+from loralab.model.memory_static import host_bytes
 
 Run = Callable[..., Result]
 GIB = 2**30
@@ -225,6 +226,29 @@ def test_llama_3_8b_takes_what_arithmetic_says_without_the_hub(monkeypatch):
     # Embedding, head and 65 norms; the rotary table is 64 numbers, kept twice.
     others = 2 * 128_256 * 4096 + 65 * 4096
     assert parts["unquantized weights"] == pytest.approx(2 * others, abs=1024)
+
+
+def test_llama_3_8b_trains_below_7_4_gib_with_low_memory():
+    config = compose_train(
+        ["model=llama3_8b", "lora=r16", "data.packing=true", "data.max_length=4096", "trainer=low_memory"]
+    )
+    device_type, dtype = plan_device(config)
+    bare = bare_model(config, device_type, dtype)
+    request = make_request(config, bare.quant, dtype)
+    assert (request.rows, request.accumulation, request.documents) == (1, 4, (4096,))
+    peak = estimate_memory(bare.model, request, device_type).peak
+    # NF4, embedding, head, adapter with masters, gradients, moments: 6.01 GiB before a token is there.
+    assert 6.01 * GIB < peak < 7.4 * GIB
+    # 32 inputs of 4096 x 4096 numbers in two bytes.
+    assert host_bytes(bare.model, request) == 2**30
+
+
+def test_a_plan_says_what_waits_in_host_memory(tiny):
+    words = ["trainer.gradient_checkpointing=true", "trainer.offload_activations=true", "--card", "24"]
+    # 2 layers x 1,280 rows x 32 tokens x 64 numbers in two bytes: 10 MiB.
+    output, _ = tiny(*words, "--rows", "1280")
+    assert "in host memory: 0.01 GiB of layer inputs, page-locked" in output
+    assert "in host memory" not in tiny("--rows", "1280", "--card", "24")[0]
 
 
 def test_every_model_is_compared_by_rank(run, monkeypatch, tmp_path):

@@ -6,6 +6,7 @@ import torch
 from transformers import Gemma2Config, GPT2Config, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from loralab.config.model import LoraConfig, ModelConfig, QuantConfig
+from loralab.config.speed import SpeedConfig
 from loralab.data.collate import MicroBatch
 from loralab.errors import ConfigError
 from loralab.model import allocation, memory
@@ -13,9 +14,10 @@ from loralab.model.checkpointing import recompute_layers
 from loralab.model.layer_samples import LayerSample
 from loralab.model.load import skeleton
 from loralab.model.lora import attach_adapter, trainable
-from loralab.model.memory import estimate_memory
+from loralab.model.memory import HEAD, build_shadow, estimate_memory, trace_step
 from loralab.model.memory_map import MemoryMap
 from loralab.model.memory_request import LOADING, PARTS, MemoryEstimate, MemoryRequest
+from loralab.model.memory_static import host_bytes
 from loralab.model.tracing import StorageLog, peaks
 from loralab.modules.sft import token_losses
 from loralab.optim.master import MasterWeights
@@ -176,11 +178,12 @@ def test_logits_grow_with_the_chunk_and_no_further():
     ],
     ids=["llama", "gemma2"],
 )  # fmt: skip
-def test_a_few_layers_tell_as_much_as_all(config, checkpointing, monkeypatch):
+@pytest.mark.parametrize("offload", [False, True])
+def test_a_few_layers_tell_as_much_as_all(config, checkpointing, offload, monkeypatch):
     model = skeleton(ModelConfig(), config)
-    few = parts_of(model, checkpointing=checkpointing)
+    few = parts_of(model, checkpointing=checkpointing, offload=offload)
     monkeypatch.setattr(memory, "sample_layers", lambda kinds: [LayerSample(tuple(range(len(kinds))), 0)])
-    assert few == parts_of(model, checkpointing=checkpointing)
+    assert few == parts_of(model, checkpointing=checkpointing, offload=offload)
 
 
 def test_a_model_of_70b_is_answered_without_weights():
@@ -290,3 +293,41 @@ def test_a_forward_pass_makes_what_its_operators_return(tiny, monkeypatch):
     # Norms alone: float32 copies, squares, products and the results, of each of two in a layer.
     assert made[0] > LAYERS * 2 * (3 * 4 + 2) * 2 * 32 * 64
     assert made[-1] == pytest.approx(2 * made[0], rel=0.05)
+
+
+@pytest.mark.parametrize(("checkpointing", "kept"), [(True, 8), (2, 4)])
+@pytest.mark.parametrize("documents", [None, (20, 12, 32)], ids=["padded", "packed"])
+def test_offloading_takes_the_bytes_of_every_input_that_moves(checkpointing, kept, documents):
+    model = skeleton(ModelConfig(), LlamaConfig(**{**TINY.to_dict(), "num_hidden_layers": 8}))
+    request = replace(REQUEST, checkpointing=checkpointing, documents=documents)
+    moved = replace(request, offload=True)
+    here, away = (trace_step(build_shadow(model, each), each, "cuda") for each in (request, moved))
+    one = 2 * 32 * 64 * 2  # rows, tokens, numbers, in two bytes
+    assert host_bytes(model, moved) == kept * one
+    assert host_bytes(model, request) == host_bytes(model, replace(moved, checkpointing=False)) == 0
+    fallen = {stage: here[stage].total() - away[stage].total() for stage in here}
+    # Two stay: the input of the first layer, which the graph begins with, and that of the last one to
+    # recompute, which is in use next.
+    assert fallen[HEAD] == (kept - 2) * one
+    if checkpointing is True:
+        # At the highest moment of the last layer its input has served, and that of the layer before is back.
+        assert fallen["backward of the last layer of kind 0"] == (kept - 2) * one
+        assert fallen["backward of the first layer of kind 0"] == 0
+
+
+def test_logits_that_become_their_gradient_take_no_float32(tiny):
+    model = skeleton(ModelConfig(), LlamaConfig(**{**TINY.to_dict(), "vocab_size": 4000}))
+    request = replace(REQUEST, num_supervised=60, speed=SpeedConfig(liger=False))
+    fused = replace(request, speed=SpeedConfig(liger=True))
+    plain, in_place = (trace_step(build_shadow(model, each), each, "cuda")[HEAD] for each in (request, fused))
+    # Beside the logits in two bytes: a float32 copy and log p.
+    assert plain.total() - in_place.total() == pytest.approx(60 * 4000 * (4 + 4), rel=0.01)
+    # A CPU has no such kernel.
+    assert trace_step(build_shadow(model, fused), fused, "cpu")[HEAD] != in_place
+
+
+def test_a_gpu_computes_more_logits_at_once():
+    model = skeleton(ModelConfig(), LlamaConfig(**{**TINY.to_dict(), "vocab_size": 128_256}))
+    large = {"rows": 8, "width": 512, "num_supervised": 2048, "speed": SpeedConfig(liger=False)}
+    on_cpu, on_gpu = (parts_of(model, device_type, **large)["logits"] for device_type in ("cpu", "cuda"))
+    assert on_gpu == pytest.approx(4 * on_cpu, rel=0.01)  # 512 positions, and 128

@@ -47,6 +47,40 @@ def test_remedies_are_put_together_where_no_single_one_is_enough():
     )  # fmt: skip
 
 
+def offloaded(request: MemoryRequest) -> MemoryEstimate:
+    """As `estimate_for`; offloading leaves a hundredth of the activations."""
+    parts = estimate_for(request).parts
+    if request.checkpointing and request.offload:
+        parts["activations"] //= 10
+    return MemoryEstimate(parts)
+
+
+def test_offloading_is_advised_where_checkpointing_alone_does_not_do():
+    # 1000 + 160 + 80 with checkpointing, 1000 + 160 + 8 with offloading too.
+    gpu = Remedies("auto", offloading=True, four_bits=False, smaller_rank=False)
+    (advice, *_) = advise(REQUEST, offloaded, 1200, gpu)
+    assert advice == Advice(
+        ("trainer.gradient_checkpointing=true", "trainer.offload_activations=true"), 1168,
+        "about a third more time, and layer inputs in host memory",
+    )  # fmt: skip
+    (advice, *_) = advise(replace(REQUEST, checkpointing=True), offloaded, 1200, gpu)
+    assert advice.overrides == ("trainer.offload_activations=true",)
+    # Where the milder of the two is enough, it alone is.
+    overrides = [each.overrides for each in advise(REQUEST, offloaded, 1300, gpu)]
+    assert overrides[0] == ("trainer.gradient_checkpointing=true",)
+    assert not any("trainer.offload_activations=true" in words for words in overrides)
+
+
+def test_offloading_is_not_advised_without_a_gpu_or_twice():
+    assert allowed_remedies(TrainConfig(), False, "cuda").offloading
+    assert not allowed_remedies(TrainConfig(), False, "cpu").offloading
+    assert not allowed_remedies(TrainConfig(lora=LoraConfig(method="prefix")), False, "cuda").offloading
+    moved = replace(REQUEST, checkpointing=True, offload=True)
+    for request, remedies in ((REQUEST, ALL), (moved, Remedies(offloading=True))):
+        words = {word for each in advise(request, offloaded, 900, remedies) for word in each.overrides}
+        assert "trainer.offload_activations=true" not in words
+
+
 def test_where_nothing_helps_nothing_is_advised():
     assert advise(REQUEST, estimate_for, 100, ALL) == []
 
