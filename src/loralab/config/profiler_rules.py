@@ -17,8 +17,8 @@ def short_run_fault(config: ProfilerConfig, steps: int | None, key: str) -> str 
         return None
     return (
         f"{key} gives {steps} step{'s' * (steps != 1)}, and callbacks.profiler.first_step={first} of warm-up "
-        f"come before the first that is profiled. Use {first + 1} or more steps, or "
-        f"callbacks.profiler.first_step={steps - 1} or less."
+        f"come before the first that is profiled. Use {first + 1} or more steps, or a "
+        f"callbacks.profiler.first_step of at most {steps - 1}."
     )
 
 

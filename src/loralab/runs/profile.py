@@ -120,7 +120,7 @@ def profile_steps(events: list[dict[str, Any]], course: Course) -> StepProfile |
 def describe(profile: StepProfile) -> str:
     """Says in a line or two what was measured, and what measuring cost."""
     last = profile.first_step + profile.num_steps - 1
-    steps = f"step {last}" if profile.num_steps == 1 else f"steps {profile.first_step} to {last}"
+    steps = f"Step {last}" if profile.num_steps == 1 else f"Steps {profile.first_step} to {last}"
     before = ""
     if profile.tokens_per_s_before is not None:
         count = profile.warmup_steps
