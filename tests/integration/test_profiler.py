@@ -4,6 +4,8 @@ import gzip
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -287,3 +289,29 @@ def test_epochs_that_end_within_the_warm_up_are_refused(compose_tiny: Compose, t
     with pytest.raises(ConfigError, match=r"trainer.epochs=1 gives 8 steps, .* Use 9 or more steps"):
         train(compose_tiny(tmp_path, *QUICK, *PROFILED, *options))
     assert not (tmp_path / "train" / "few").exists()
+
+
+def test_every_process_writes_a_trace_and_the_first_one_the_table(
+    tiny_model_dir: Path, rows_file: Path, repository: Path, tmp_path: Path
+) -> None:
+    words = [
+        f"model.path={tiny_model_dir}", "data=file", f"data.path={rows_file}", "data.test_fraction=0.2",
+        "data.max_length=256", "trainer.precision=fp32", "trainer=ddp", "trainer.accelerator=cpu",
+        "trainer.devices=2", "trainer.batch_size=4", "trainer.max_steps=5", "quant=none", "run.name=two",
+        "callbacks=profiler", f"run.outputs_dir={tmp_path}", *QUICK, *PROFILED[1:],
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "train.py", *words]
+    done = subprocess.run(
+        command, cwd=repository, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = RunFolder(tmp_path / "train" / "two")
+    names = {"trace.json.gz", "trace-rank1.json.gz", "table.md", "table.json"}
+    assert {path.name for path in run.profile_dir.iterdir()} == names
+    assert_whole(run)
+    assert times(run)["processes", "exchange"] > 0
+    assert {"step 3", "step 4"} <= {event["name"] for event in trace(run, "trace-rank1.json.gz")}
+    assert done.stdout.count("where a step's time goes") == 1
+    # The tracer's own notes do not reach the terminal.
+    assert "profiler_start" not in done.stderr
