@@ -55,6 +55,19 @@ def assert_whole(run: RunFolder) -> None:
     assert sum(row["ms"] for row in found["operators"]) < found["step_ms"]
 
 
+def assert_nested(run: RunFolder) -> None:
+    """Every range ends within the one that it began in."""
+    found = [event for event in trace(run) if event.get("cat") == "user_annotation"]
+    opened: list[dict[str, Any]] = []
+    for event in sorted(found, key=lambda event: (event["ts"], -event["dur"])):
+        while opened and opened[-1]["ts"] + opened[-1]["dur"] <= event["ts"]:
+            opened.pop()
+        ends = [each["ts"] + each["dur"] for each in (event, *opened[-1:])]
+        # Times are rounded to nanoseconds.
+        assert ends[0] <= ends[-1] + 0.002, (event["name"], opened[-1]["name"])
+        opened.append(event)
+
+
 def assert_same(run: RunFolder, expected: RunFolder) -> None:
     """Weights, optimizer, random generators and logged numbers are equal bit for bit."""
     compared = compare_runs(run, expected)
@@ -167,6 +180,7 @@ def test_packed_rows_and_recomputed_layers_are_accounted_for(
     run = train(compose_tiny(tmp_path, *options, *PROFILED, "run.name=profiled"))
     assert_same(run, plain)
     assert_whole(run)
+    assert_nested(run)
     assert {name for stage, name in times(run) if stage == "recomputed"} == {
         "attention", "linear layers with adapter", "norms", "MLP activation",
     }  # fmt: skip
@@ -188,13 +202,7 @@ def test_where_memory_runs_out_the_ranges_close(
     run = train(compose_tiny(tmp_path, *QUICK, *PROFILED, "trainer.max_steps=4", "run.name=full"))
     assert failed
     assert_whole(run)
-    (step,) = [event for event in trace(run) if event["name"] == "step 3"]
-    assert [event["ts"] + event["dur"] <= step["ts"] + step["dur"] for event in inside(trace(run), step)]
-
-
-def inside(events: list[dict[str, Any]], step: dict[str, Any]) -> list[dict[str, Any]]:
-    end = step["ts"] + step["dur"]
-    return [event for event in events if event.get("ph") == "X" and step["ts"] < event["ts"] < end]
+    assert_nested(run)
 
 
 def test_a_validation_ends_the_stretch(compose_tiny: Compose, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Profiles a few steps: a trace, and a table of where a step's time goes."""
 
 import contextlib
+import gc
 import os
 import time
 from pathlib import Path
@@ -128,6 +129,8 @@ class Profiler(pl.Callback):
         self._recording = profile(activities=activities, profile_memory=self.config.memory)
         self._recording.start()
         self._ranges.enter_context(step_ranges(trainer, module))
+        # The objects of the ranges would set off a full collection, which takes long, within the first step.
+        gc.collect()
         self._begin_step(module)
 
     def _begin_step(self, module: AdapterModule) -> None:
