@@ -128,6 +128,8 @@ OUT_OF_RANGE = {
     "callbacks.stability.lr_steps": ("0",),
     "callbacks.stability.return_steps": ("1",),
     "callbacks.stability.max_interventions": ("0",),
+    "callbacks.profiler.first_step": ("-1",),
+    "callbacks.profiler.steps": ("0", "-1"),
     "callbacks.early_stopping.patience": ("0", "-1"),
     "callbacks.early_stopping.min_improvement": ("-0.1", "inf"),
     "eval.watch_prompts": ("-1",),
@@ -200,6 +202,8 @@ AT_THE_EDGE = {
     "callbacks.stability.lr_steps": ("1",),
     "callbacks.stability.return_steps": ("2",),
     "callbacks.stability.max_interventions": ("1",),
+    "callbacks.profiler.first_step": ("0", "100"),
+    "callbacks.profiler.steps": ("1",),
     "callbacks.early_stopping.patience": ("1", "null"),
     "callbacks.early_stopping.min_improvement": ("0",),
     "eval.watch_prompts": ("0",),
@@ -324,6 +328,15 @@ BETWEEN_GROUPS = [
         ["callbacks.stability.enabled=false", "callbacks.stability.window=32"],
         "callbacks.stability.window=32 has no effect with callbacks.stability.enabled=false.",
     ),
+    (
+        ["callbacks=profiler", "trainer.max_steps=5"],
+        "trainer.max_steps=5 gives 5 steps, and callbacks.profiler.first_step=5 of warm-up come before the "
+        "first that is profiled. Use 6 or more steps, or a callbacks.profiler.first_step of at most 4.",
+    ),
+    (
+        ["callbacks.profiler.steps=2"],
+        "callbacks.profiler.steps=2 has no effect without callbacks=profiler. Give that too,",
+    ),
     (["resume=auto", "logger.mode=offline"], "logger.mode=offline has no effect with logger=local"),
     (["optim=paged_adamw", "trainer=cpu"], "Use optim=adamw."),
     (
@@ -341,6 +354,8 @@ READERS = {
     "quant.int8_threshold": ["quant=int8"],
     "optim.momentum": ["optim=sgd", "optim.nesterov=false"],
     "callbacks.early_stopping.min_improvement": ["callbacks.early_stopping.patience=1"],
+    "callbacks.profiler.first_step": ["callbacks=profiler"],
+    "callbacks.profiler.steps": ["callbacks=profiler"],
     "logger.mode": ["logger=wandb"],
     "schedule.cycles": ["schedule=cosine_restarts"],
     "schedule.power": ["schedule=polynomial"],

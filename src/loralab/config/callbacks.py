@@ -42,6 +42,21 @@ class EarlyStoppingConfig:
 
 
 @dataclass
+class ProfilerConfig:
+    """Which steps are profiled, in every process; the trace and the table lie in the run's `profile/`."""
+
+    enabled: bool = False
+    """Record where the time of a few steps goes. They are slower; losses and weights stay the same."""
+    first_step: int = 5
+    """Steps of warm-up before the first one that is profiled, 0 or more, counted from where training begins
+    or goes on. A resumed run that has its table is not profiled again."""
+    steps: int = 3
+    """Steps that are profiled, 1 or more; fewer where a validation comes between them."""
+    memory: bool = False
+    """Record what tensors take as well: a curve in the trace, and slower steps."""
+
+
+@dataclass
 class CallbacksConfig:
     """What is watched and kept during training."""
 
@@ -59,3 +74,5 @@ class CallbacksConfig:
     """What happens when a batch explodes."""
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     """When training stops before its last step."""
+    profiler: ProfilerConfig = field(default_factory=ProfilerConfig)
+    """What is profiled."""

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from operator import attrgetter
 
-from loralab.config.callbacks import StabilityConfig
+from loralab.config.callbacks import ProfilerConfig, StabilityConfig
 from loralab.config.resume_rules import AUTO
 from loralab.config.schema import TrainConfig
 
 LOGGER_FIELDS = {"project": ("wandb", "mlflow"), "mode": ("wandb",), "uri": ("mlflow",)}
 """Fields of the `logger` group by the loggers that read them."""
-STABILITY, EARLY = "callbacks.stability", "callbacks.early_stopping"
+STABILITY, EARLY, PROFILER = "callbacks.stability", "callbacks.early_stopping", "callbacks.profiler"
 
 
 def typed_keys(overrides: Sequence[str]) -> list[str]:
@@ -47,3 +47,6 @@ def _without_effect(config: TrainConfig) -> Iterator[tuple[str, str]]:
     if not config.callbacks.stability.enabled:
         for name in (item.name for item in fields(StabilityConfig) if item.name != "enabled"):
             yield f"{STABILITY}.{name}", f"with {STABILITY}.enabled=false. Leave one of them out."
+    if not config.callbacks.profiler.enabled:
+        for name in (item.name for item in fields(ProfilerConfig) if item.name != "enabled"):
+            yield f"{PROFILER}.{name}", "without callbacks=profiler. Give that too, or leave it out."

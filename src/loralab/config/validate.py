@@ -11,6 +11,7 @@ from loralab.config.gpu_rules import gpu_faults
 from loralab.config.lora_rules import lora_faults
 from loralab.config.method_rules import method_faults
 from loralab.config.optim_rules import OPTIM_FIELDS, SCHEDULES, optim_faults
+from loralab.config.profiler_rules import short_run_fault
 from loralab.config.quant_rules import quant_faults
 from loralab.config.resume_rules import resume_faults
 from loralab.config.schema import EvaluateConfig, TrainConfig, TrainerConfig
@@ -136,6 +137,8 @@ RULES: dict[str, Rule] = {
     "callbacks.stability.lr_steps": at_least(1),
     "callbacks.stability.return_steps": at_least(2),
     "callbacks.stability.max_interventions": at_least(1),
+    "callbacks.profiler.first_step": at_least(0),
+    "callbacks.profiler.steps": at_least(1),
     "callbacks.early_stopping.patience": at_least(1),
     "callbacks.early_stopping.min_improvement": Rule(lambda value: 0 <= value < math.inf, "0 or more"),
     "eval.watch_prompts": at_least(0),
@@ -233,6 +236,9 @@ def _cross_group(config: TrainConfig) -> Iterator[str]:
             f"callbacks.stability.warmup={stability.warmup} is above callbacks.stability.window="
             f"{stability.window}, so spikes would never be looked for. Use a larger window."
         )
+    most = trainer.max_steps
+    if fault := short_run_fault(config.callbacks.profiler, most, f"trainer.max_steps={most}"):
+        yield fault
     yield from resume_faults(config)
     yield from step_faults(trainer)
     yield from gpu_faults(config)

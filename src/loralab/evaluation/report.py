@@ -20,7 +20,7 @@ from loralab.evaluation.report_tables import (
     quantization_table,
 )
 from loralab.evaluation.run_record import RunRecord, as_mapping, load_run
-from loralab.evaluation.run_tables import describe_course, incident_table, watch_tables
+from loralab.evaluation.run_tables import describe_course, incident_table, profile_tables, watch_tables
 
 MISSING = "not recorded"
 SECONDS_PER_MINUTE, MINUTES_PER_HOUR = 60, 60
@@ -104,6 +104,7 @@ def render_report(run: RunRecord) -> str:
         incidents=incident_table(run.metrics),
         watched=list(watch_tables(run.watched)),
         tables=_model_tables(run),
+        profile=list(profile_tables(run.profile)),
         columns=SPLIT_COLUMNS,
         count=_count,
         manifest_rows=_flatten({k: v for k, v in run.manifest.items() if k != "chat_template"}),

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from loralab.errors import DataError
+from loralab.runs.profile import FIGURES
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class RunRecord:
     """How the base is stored, a row for each kind of layer."""
     adapter: Sequence[Mapping[str, Any]] = ()
     """What each adapted layer learned."""
+    profile: Mapping[str, Any] = field(default_factory=dict)
+    """Where the time of a step goes, if a few were profiled."""
     watched: Sequence[Mapping[str, Any]] = ()
     """The same few prompts, answered at each validation."""
     num_unreadable: int = 0
@@ -81,6 +84,7 @@ def load_run(run_dir: Path) -> RunRecord:
         memory=_read_json(run_dir / "memory.json"),
         quantization=_read_json(run_dir / "quantization.json").get("layers", ()),
         adapter=_read_json(run_dir / "adapter.json").get("layers", ()),
+        profile=_read_json(run_dir / "profile" / FIGURES),
         watched=watched,
         num_unreadable=num_bad_metrics + num_bad_samples + num_bad_watched + num_bad_predictions,
     )

@@ -8,6 +8,7 @@ from loralab import metrics
 from loralab.evaluation.plots import to_float
 from loralab.evaluation.report_tables import ReportTable
 from loralab.evaluation.run_record import RunRecord
+from loralab.runs.profile import StepProfile, cells, describe, explain
 
 MOST_INCIDENTS, MOST_ROWS, MOST_CHARS = 100, 8, 400
 """Incidents shown; rows named for each; characters shown of an answer."""
@@ -54,6 +55,31 @@ def describe_course(run: RunRecord, max_steps: object) -> str:
         loss, step = min(found)
         parts.append(f"lowest validation loss {loss:.4g} after step {step:,.0f}")
     return "; ".join(parts)
+
+
+def profile_tables(profile: Mapping[str, Any]) -> Iterator[ReportTable]:
+    """Yields the parts of a step and its most expensive operators; nothing where no step was profiled.
+
+    Args:
+        profile: What `profile/table.json` holds.
+    """
+    if not profile:
+        return
+    found = StepProfile.from_json(profile)
+    total = ("step", f"{found.step_ms:,.2f}", "100.0%", "")
+    columns = ("ms per step", "Share", "Calls per step")
+    yield ReportTable(
+        "Parts of a step",
+        f"{describe(found)} {explain(found)}",
+        ("Part", *columns),
+        [*map(cells, found.parts), total],
+    )
+    yield ReportTable(
+        "The most expensive operators",
+        "Each without those that it calls. profile/trace.json.gz holds all, for Perfetto or chrome://tracing.",
+        ("Operator", *columns),
+        list(map(cells, found.operators)),
+    )
 
 
 def watch_tables(rows: Sequence[Mapping[str, Any]]) -> Iterator[ReportTable]:

@@ -80,6 +80,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def profile_dir(self) -> Path:
+        """The trace of a few steps and the table of where their time went."""
+        return self.path / "profile"
+
+    @property
     def lock_path(self) -> Path:
         """Held by the process that trains the run."""
         return self.path / ".lock"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from loralab.config.model import LoraConfig, QuantConfig
+from loralab.config.profiler_rules import check_profiled
 from loralab.config.schema import TrainConfig
 from loralab.data.collate import pad_examples
 from loralab.data.cutting import MicroBatchSize
@@ -78,6 +79,7 @@ def plan_training(config: TrainConfig, setup: Setup) -> TrainingPlan:
         config = dataclasses.replace(config, lora=lora)
         memory = MemoryPlan(config, setup.data, (setup.device, setup.dtype), pad_id)
     steps = step_plan(config, layout)
+    check_profiled(config.callbacks.profiler, steps.total_steps, f"trainer.epochs={config.trainer.epochs:g}")
     # Building PEFT's config refuses what the model cannot take.
     METHODS[config.lora.method](setup.model, config.lora, adapter_context(config, setup, steps))
     notes.append(describe_adapter(config, setup))

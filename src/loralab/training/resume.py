@@ -20,7 +20,7 @@ from loralab.runs.series import saved_steps
 
 HARMLESS = (
     "callbacks.progress", "callbacks.log_every", "callbacks.checkpoint_every", "callbacks.checkpoint_minutes",
-    "callbacks.keep_last", "logger", "eval", "data.num_workers", "trainer.memory_gib",
+    "callbacks.keep_last", "callbacks.profiler", "logger", "eval", "data.num_workers", "trainer.memory_gib",
 )  # fmt: skip
 """Keys and groups that change nothing about what is learned: a resumed run takes those of now."""
 OF_THE_COMMAND = ("run", "resume", "resume_changes", "dry_run")

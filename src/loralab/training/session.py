@@ -15,6 +15,7 @@ from loralab.callbacks.checkpoints import Checkpoints
 from loralab.callbacks.early_stopping import EarlyStopping
 from loralab.callbacks.interrupts import Interrupts
 from loralab.callbacks.memory import MemoryMonitor
+from loralab.callbacks.profiler import Profiler
 from loralab.callbacks.progress import ProgressLine
 from loralab.callbacks.recorder import Recorder
 from loralab.callbacks.restore import Restore
@@ -111,9 +112,11 @@ def assemble(
     watch = build_watch(run, plan, setup, module)
     restore = take_up(run, module, checkpoints, resumed, console)
     progress = [ProgressLine(console, recorder)] if config.callbacks.progress else []
+    profiler = config.callbacks.profiler
+    profiling = [Profiler(run, profiler, recorder, console)] if profiler.enabled else []
     watching = [
         *callbacks, restore, recorder, MemoryMonitor(meter), *progress,
-        Stability(module, recorder, checkpoints, console), early_stopping, *watch, checkpoints,
+        Stability(module, recorder, checkpoints, console), early_stopping, *watch, *profiling, checkpoints,
         Interrupts(checkpoints, recorder),
     ]  # fmt: skip
     num_validations = plan.steps.num_validations(module.finished_steps)

@@ -1,7 +1,8 @@
 """Incidents and watched prompts as the report shows them."""
 
 from loralab.evaluation.run_record import RunRecord
-from loralab.evaluation.run_tables import describe_course, incident_table, watch_tables
+from loralab.evaluation.run_tables import describe_course, incident_table, profile_tables, watch_tables
+from loralab.runs.profile import Row, StepProfile
 
 
 def test_incidents_are_listed_with_their_first_rows() -> None:
@@ -34,3 +35,21 @@ def test_the_course_says_why_it_ended_and_where_it_was_best() -> None:
     stopped = RunRecord("r", metrics=lines, summary={"stopped_early": "no better"})
     assert describe_course(stopped, 1000) == f"stopped early: no better; {best}"
     assert describe_course(RunRecord("r"), None) == ""
+
+
+def test_a_profile_has_a_table_of_parts_and_one_of_operators() -> None:
+    parts = (Row("forward", "attention", 150.0, 0.75, 30), Row("rest", "loop", 50.0, 0.25, 1))
+    operators = (Row("", "aten::mm", 1234.5, 0.5, 2.5),)
+    found = StepProfile(6, 3, "cpu", 200.0, 350.0, 360.0, 4, parts, operators)
+    first, second = profile_tables(found.to_json())
+    assert list(first.rows) == [
+        ("forward: attention", "150.00", "75.0%", "30"),
+        ("rest: loop", "50.00", "25.0%", "1"),
+        ("step", "200.00", "100.0%", ""),
+    ]
+    assert first.note.startswith("Steps 6 to 8: 200.0 ms each, 350 tokens/s; in the 4 steps before, without")
+    assert "GPU" not in first.note
+    assert list(second.rows) == [("aten::mm", "1,234.50", "50.0%", "2.5")]
+    assert list(profile_tables({})) == []
+    (on_gpu, _) = profile_tables({**found.to_json(), "device": "cuda"})
+    assert "Times are those of kernels on the GPU" in on_gpu.note
