@@ -19,6 +19,9 @@ class SpeedConfig:
     fused_lora: bool = True
     """Compute the frozen product of a LoRA layer and its update together; where neither dropout nor DoRA, nor
     another dtype, stands between them."""
+    compile: bool = False
+    """Compile norms and gated activations, each into one pass over memory; needs a C++ compiler, on a GPU
+    Triton. It takes 5 to 30 seconds at the start, less where its cache is warm."""
     liger: Any = "auto"
     """Turn logits into their gradient in place by a kernel of the package liger-kernel, on a GPU and with
     `fused_head`: true, false, or auto, where the package is installed (`pip install 'loralab[liger]'`)."""

@@ -28,6 +28,7 @@ from loralab.evaluation.compare import watched_answers
 from loralab.model.adapters.origin import base_facts, check_same_base
 from loralab.model.attention import allow_padding_free, enable_document_attention
 from loralab.model.checkpointing import recompute_layers
+from loralab.model.compiled import compile_elementwise
 from loralab.model.fused_lora import fuse_lora
 from loralab.model.load import load_base
 from loralab.model.lora import attach_adapter
@@ -152,6 +153,8 @@ def build_module(run: RunFolder, plan: TrainingPlan, setup: Setup, meter: Memory
     )
     if config.trainer.speed.fused_lora:
         fuse_lora(model)
+    if config.trainer.speed.compile:
+        compile_elementwise(model)
     if is_sharded(config.trainer):
         shard_base(model)
         module.limit.is_fixed = True

@@ -12,6 +12,7 @@ from loralab.data.prepare import PreparedData, prepare_data
 from loralab.data.templating import set_chat_template
 from loralab.errors import ConfigError
 from loralab.losses.liger import check_liger
+from loralab.model.compiled import check_compiler
 from loralab.model.description import describe_loading
 from loralab.model.hardware import check_quantization, gpu_capability, resolve_device, resolve_dtype
 from loralab.model.load import check_length, load_config, quiet_libraries, skeleton
@@ -80,3 +81,5 @@ def check_device_options(trainer: TrainerConfig, device: torch.device) -> None:
     if faults:
         raise ConfigError("\n  ".join(faults))
     check_liger(trainer.speed.liger)
+    if trainer.speed.compile:
+        check_compiler(device)

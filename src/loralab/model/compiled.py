@@ -1,0 +1,85 @@
+"""Norms and gated activations in one pass over memory each, by PyTorch's compiler.
+
+The layers around them stay as they are: their products take most of the time, and 4-bit weights, adapters
+and recomputation would break a compiled graph of the whole.
+"""
+
+import inspect
+import os
+import shutil
+from collections.abc import Callable
+from importlib.util import find_spec
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from loralab.errors import ConfigError
+
+GATED = "self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))"
+"""What the gated feed-forward layers of transformers compute (arXiv:2002.05202, equation 6)."""
+COMPILERS = ("g++", "clang++")
+
+
+def compile_elementwise(model: nn.Module) -> int:
+    """Compiles forward and backward of norms and gates, for any shape; returns of how many modules.
+
+    One function serves all modules of a class: a model of any depth compiles as fast.
+
+    Args:
+        model: Its RMS norms (arXiv:1910.07467) and gated feed-forward layers are changed in place.
+    """
+    product, compiled = torch.compile(_gate, dynamic=True), dict[type, Callable[..., Tensor]]()
+    acts: dict[type, nn.Module] = {}
+    num_changed = 0
+    for module in model.modules():
+        kind = type(module)
+        if kind.__name__.endswith("RMSNorm"):
+            if kind not in compiled:
+                compiled[kind] = torch.compile(kind.forward, dynamic=True)
+            module.forward = MethodType(compiled[kind], module)
+        elif GATED in _source(kind):
+            # The compiler would tell the modules apart, which hold no values and are all alike.
+            act = acts.setdefault(type(module.act_fn), module.act_fn)  # type: ignore[arg-type]
+            module.forward = MethodType(_feed_forward(product, act), module)
+        else:
+            continue
+        num_changed += 1
+    return num_changed
+
+
+def check_compiler(device: torch.device) -> None:
+    """Refuses to compile where there is nothing to compile with.
+
+    Raises:
+        ConfigError: There is no C++ compiler, or on a GPU no Triton.
+    """
+    if device.type == "cuda":
+        missing = None if find_spec("triton") else "the package triton: pip install triton"
+    else:
+        known = [os.environ.get("CXX", ""), *COMPILERS]
+        missing = None if any(map(shutil.which, known)) else "a C++ compiler: install g++, or name one in CXX"
+    if missing is not None:
+        raise ConfigError(f"trainer.speed.compile=true needs {missing}; or set it to false.")
+
+
+def _gate(act: nn.Module, gate: Tensor, up: Tensor) -> Tensor:
+    product: Tensor = act(gate) * up
+    return product
+
+
+def _feed_forward(product: Callable[..., Tensor], act: nn.Module) -> Callable[[Any, Tensor], Tensor]:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        hidden: Tensor = self.down_proj(product(act, self.gate_proj(x), self.up_proj(x)))
+        return hidden
+
+    return forward
+
+
+def _source(kind: type[nn.Module]) -> str:
+    """Returns the code of a class's forward pass; nothing where there is none to read."""
+    try:
+        return inspect.getsource(kind.forward)
+    except (OSError, TypeError):
+        return ""
