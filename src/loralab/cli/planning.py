@@ -21,7 +21,7 @@ from loralab.model.prequantized import left_out, prequantized
 from loralab.model.quantize import check_skip_modules
 from loralab.optim.state_size import kind_of_state
 from loralab.runs.memory import GIB, rss_gib
-from loralab.training.memory_plan import AUTO, AUTO_STEP_EXAMPLES, HEADROOM, is_padding_free, padded
+from loralab.training.memory_plan import AUTO, AUTO_STEP_EXAMPLES, HEADROOM, padded
 
 CARDS_GIB = (8.0, 12.0, 16.0, 24.0, 48.0, 80.0)
 """Sizes of common cards."""
@@ -182,7 +182,6 @@ def make_request(config: TrainConfig, quant: QuantConfig, dtype: torch.dtype) ->
         checkpointing=trainer.gradient_checkpointing,
         optimizer=kind_of_state(config.optim),
         documents=(width,) * rows if config.data.packing else None,
-        lengths=(width,) * rows if is_padding_free(config) else None,
         accumulation=-(-step // rows),
         shards=trainer.num_shards,
         speed=trainer.speed,

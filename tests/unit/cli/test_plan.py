@@ -73,7 +73,7 @@ def test_a_run_takes_what_the_memory_model_says(tiny, tiny_model_dir):
     config = ModelConfig(path=str(tiny_model_dir))
     request = MemoryRequest(
         QuantConfig("nf4"), LoraConfig(r=16), torch.bfloat16, rows=8, width=32, num_supervised=256,
-        checkpointing=False, lengths=(32,) * 8,
+        checkpointing=False,
     )  # fmt: skip
     estimate = estimate_memory(skeleton(config, load_config(config)), request, "cuda")
     assert written["parts"] == estimate.parts
@@ -272,7 +272,7 @@ def test_every_model_is_compared_by_rank(run, monkeypatch, tmp_path):
     for rank in (8, 32, 128):
         request = MemoryRequest(
             QuantConfig("nf4"), LoraConfig(r=rank), torch.bfloat16, rows=1, width=32, num_supervised=32,
-            checkpointing=True, accumulation=4, lengths=(32,),
+            checkpointing=True, accumulation=4,
         )  # fmt: skip
         exact = estimate_memory(skeleton(small, AutoConfig.for_model(**SMALL)), request, "cuda").peak
         # Between the lowest and the highest rank, the line is above: more so where layers are this narrow.
