@@ -64,7 +64,7 @@ def to_markdown(report: dict[str, Any]) -> str:
     lines = [
         "# The same loss", "", machine_line(report["machine"]), "",
         f"SmolLM2-135M in bfloat16, rank 16 on all linear layers, {len(plain[0]['losses'])} steps of "
-        f"{report['rows']} rows of GSM8K, {len(plain)} seeds, which change the order of the rows and the "
+        f"{report['rows']} rows, {len(plain)} seeds, which change the order of the rows and the "
         f"adapter's first weights. Options of `trainer.speed`, all off (plain) and all on (fast): {options}.",
         "",
         f"The fast way is the plain one within the noise of the seed: **{'yes' if holds else 'no'}**.", "",

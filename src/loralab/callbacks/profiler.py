@@ -155,7 +155,8 @@ class Profiler(pl.Callback):
         self.recorder.flush(trainer, module)
         try:
             found = self._save(recording)
-        except OSError as error:
+        except (OSError, ValueError, RuntimeError) as error:
+            # A full disk shows as any of them; training goes on.
             self._say(f"no profile: {error}")
         else:
             if found is not None:

@@ -15,7 +15,8 @@ class SpeedConfig:
     """Lay the rows of a padded micro-batch end to end, so that nothing is computed for padding; where the
     model can keep documents apart, as for packed rows."""
     block_attention: bool = True
-    """Attention of packed rows as few large matrix products; on a CPU in bfloat16."""
+    """Attention of packed rows as few large matrix products; on a CPU in bfloat16. Its scores are rounded to
+    that type, as in transformers' `eager`, where PyTorch's kernel keeps float32."""
     fused_lora: bool = True
     """Compute the frozen product of a LoRA layer and its update together; where neither dropout nor DoRA, nor
     another dtype, stands between them."""

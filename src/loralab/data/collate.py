@@ -131,10 +131,9 @@ def without_padding(batch: MicroBatch) -> MicroBatch:
             return None
         return torch.nn.functional.pad(rows.flatten()[places], (0, bounds[-1] - total), value=filler)[None]
 
-    labels = cast(Tensor, laid(batch.labels, IGNORE_INDEX))
-    # Nothing is predicted across a border.
-    labels[0, list(bounds[:-1])] = IGNORE_INDEX
     positions = torch.from_numpy(document_positions(bounds))[None].to(places.device, non_blocking=True)
+    # Nothing is predicted across a border.
+    labels = cast(Tensor, laid(batch.labels, IGNORE_INDEX)).masked_fill(positions == 0, IGNORE_INDEX)
     return MicroBatch(
         cast(Tensor, laid(batch.input_ids, 0)), cast(Tensor, laid(batch.attention_mask, 0)), labels,
         laid(batch.weights, 0), laid(batch.sources, 0), positions, bounds, is_counted=batch.is_counted,

@@ -3,10 +3,14 @@
 The kernel is that of the package liger-kernel; the plain path makes several copies of the logits in float32.
 """
 
+from collections.abc import Mapping
+from importlib.metadata import version
 from importlib.util import find_spec
+from types import MappingProxyType
 from typing import Any
 
 import torch
+from packaging.specifiers import SpecifierSet
 from torch import Tensor
 
 from loralab.errors import ConfigError
@@ -19,9 +23,15 @@ BLACKWELL = (10, 0)
 """First compute capability of that generation."""
 
 
+VERSIONS = SpecifierSet(">=0.8.5,<0.9")
+"""Of the package: the arguments of its kernel change."""
+
+
 def is_installed() -> bool:
-    """Whether the package is there, and Triton, in which it is written."""
-    return find_spec("liger_kernel") is not None and find_spec("triton") is not None
+    """Whether the package is there in a version that is known, and Triton, in which it is written."""
+    if find_spec("liger_kernel") is None or find_spec("triton") is None:
+        return False
+    return version("liger-kernel") in VERSIONS
 
 
 def runs_liger(setting: bool | str, device_type: str) -> bool:
@@ -44,8 +54,8 @@ def check_liger(setting: bool | str) -> None:
     """
     if setting is True and not is_installed():
         raise ConfigError(
-            "trainer.speed.liger=true needs the packages liger-kernel and triton. Install them with "
-            "pip install 'loralab[liger]', or use trainer.speed.liger=auto."
+            f"trainer.speed.liger=true needs the packages liger-kernel ({VERSIONS}) and triton. Install them "
+            "with pip install 'loralab[liger]', or use trainer.speed.liger=auto."
         )
 
 
@@ -76,14 +86,14 @@ def nll_in_place(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return losses, gradient
 
 
-UNUSED: dict[str, Any] = {
+UNUSED: Mapping[str, Any] = MappingProxyType({
     "weight_ptr": None, "z_loss_ptr": None, "token_accuracy_ptr": None, "token_accuracy_stride": 0,
     "predicted_tokens_ptr": None, "predicted_tokens_stride": 0, "n_non_ignore": 1.0,
     "sum_non_ignore_weight": 1.0, "weight_sum": 0.0, "ignore_index": -100,
     "lse_square_scale": 0.0, "label_smoothing": 0.0,
     "reduction": "none", "softcap": None, "RETURN_Z_LOSS": False, "RETURN_TOKEN_ACCURACY": False,
     "RETURN_PREDICTED_TOKENS": False, "HAS_WEIGHT": False, "HAS_SOFTCAPPING": False, "HAS_GRADIENTS": True,
-}  # fmt: skip
+})  # fmt: skip
 """Arguments of the kernel for what is not asked of it."""
 
 

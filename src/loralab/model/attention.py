@@ -14,9 +14,10 @@ from transformers.masking_utils import sdpa_mask
 
 from loralab.data.packing import document_bounds, document_positions
 from loralab.errors import ModelError
+from loralab.model.attention_choice import runs_without_padding
 from loralab.model.block_attention import attend_in_blocks
 from loralab.model.eager_attention import attend_eager, needs_eager
-from loralab.model.varlen_attention import attend_varlen, fits_varlen, has_varlen
+from loralab.model.varlen_attention import attend_varlen, fits_varlen
 
 DOCUMENT_ATTENTION, BLOCK_ATTENTION = "loralab_documents", "loralab_blocks"
 """Names of this attention among the implementations of transformers, with PyTorch's kernels alone and with
@@ -80,11 +81,9 @@ def allow_padding_free(model: PreTrainedModel, in_blocks: bool = True) -> None:
         model: Changed in place.
         in_blocks: As in `enable_document_attention`.
     """
-    # Without one kernel for all documents a GPU would run many small ones.
-    if model.device.type == "cuda" and not (_is_flash(model) or has_varlen(model.device, model.dtype)):
-        return
-    with suppress(ModelError):
-        enable_document_attention(model, in_blocks)
+    if runs_without_padding(model.config, model.device, model.dtype):
+        with suppress(ModelError):
+            enable_document_attention(model, in_blocks)
 
 
 def document_arguments(

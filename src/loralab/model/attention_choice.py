@@ -12,6 +12,7 @@ from loralab.config.model import ModelConfig
 from loralab.errors import ConfigError
 from loralab.model.architecture import causal_class
 from loralab.model.hardware import gpu_capability
+from loralab.model.varlen_attention import has_varlen
 
 FLASH = "flash_attention_2"
 LEAST_FLASH_CAPABILITY = (8, 0)
@@ -72,6 +73,20 @@ def choose_attention(
     return AttentionChoice(
         config.attention, f"model.attention={config.attention}{'' if config.attention == FLASH else packed}"
     )
+
+
+def runs_without_padding(model_config: PreTrainedConfig, device: torch.device, dtype: torch.dtype) -> bool:
+    """Says whether rows laid end to end are faster than padded ones.
+
+    On a CPU they are; on a GPU where one kernel takes all documents: else it would run many small ones.
+
+    Args:
+        model_config: The model's architecture.
+        device: Where it runs.
+        dtype: What it computes in.
+    """
+    fits = logit_cap(model_config) is None and _head_dim(model_config) <= MOST_FLASH_DIM
+    return device.type != "cuda" or (fits and has_varlen(device, dtype))
 
 
 def logit_cap(model_config: PreTrainedConfig) -> float | None:

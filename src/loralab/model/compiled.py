@@ -19,7 +19,8 @@ from loralab.errors import ConfigError
 
 GATED = "self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))"
 """What the gated feed-forward layers of transformers compute (arXiv:2002.05202, equation 6)."""
-COMPILERS = ("g++", "clang++")
+COMPILER = "g++"
+"""What PyTorch's compiler runs on a CPU where `CXX` names no other."""
 
 
 def compile_elementwise(model: nn.Module) -> int:
@@ -29,6 +30,9 @@ def compile_elementwise(model: nn.Module) -> int:
 
     Args:
         model: Its RMS norms (arXiv:1910.07467) and gated feed-forward layers are changed in place.
+
+    Raises:
+        ConfigError: It has neither.
     """
     product, compiled = torch.compile(_gate, dynamic=True), dict[type, Callable[..., Tensor]]()
     acts: dict[type, nn.Module] = {}
@@ -46,6 +50,11 @@ def compile_elementwise(model: nn.Module) -> int:
         else:
             continue
         num_changed += 1
+    if not num_changed:
+        raise ConfigError(
+            f"trainer.speed.compile=true finds no norm and no gate that it knows in {type(model).__name__}. "
+            "Set it to false."
+        )
     return num_changed
 
 
@@ -58,8 +67,8 @@ def check_compiler(device: torch.device) -> None:
     if device.type == "cuda":
         missing = None if find_spec("triton") else "the package triton: pip install triton"
     else:
-        known = [os.environ.get("CXX", ""), *COMPILERS]
-        missing = None if any(map(shutil.which, known)) else "a C++ compiler: install g++, or name one in CXX"
+        found = shutil.which(os.environ.get("CXX", COMPILER))
+        missing = None if found else f"a C++ compiler: install {COMPILER}, or name another one in CXX"
     if missing is not None:
         raise ConfigError(f"trainer.speed.compile=true needs {missing}; or set it to false.")
 

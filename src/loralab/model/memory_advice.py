@@ -272,8 +272,13 @@ def resized(request: MemoryRequest, rows: int, width: int) -> MemoryRequest:
         width=width,
         num_supervised=max(1, round(request.num_supervised * share)),
         documents=documents,
-        lengths=None if request.lengths is None else (width,) * rows,
+        lengths=None if request.lengths is None else _cut_lengths(request.lengths, rows, width),
     )
+
+
+def _cut_lengths(lengths: Sequence[int], rows: int, width: int) -> tuple[int, ...]:
+    """Takes the first of padded rows, the longest, or adds full ones; none longer than the width."""
+    return tuple(min(length, width) for length in lengths[:rows]) + (width,) * (rows - len(lengths))
 
 
 def _refilled(documents: Sequence[int], tokens: int, width: int) -> Iterator[int]:

@@ -125,7 +125,9 @@ class MemoryMap:
     def nearly(self, request: MemoryRequest) -> MemoryEstimate:
         """Estimates a request from the traces of others where it differs in nothing but what is mapped."""
         own, lora = self.request, replace(request.lora, r=self.request.lora.r, alpha=self.request.lora.alpha)
-        mapped = {"rows", "num_supervised", "documents", "checkpointing", "accumulation", "lora"}
+        mapped = {
+            "rows", "num_supervised", "documents", "lengths", "checkpointing", "accumulation", "lora"
+        }  # fmt: skip
         same = all(getattr(request, name) == getattr(own, name) for name in vars(own).keys() - mapped)
         ranks = sorted({own.lora.r, *self.ranks})
         if not same or lora != own.lora or not ranks[0] <= request.lora.r <= ranks[-1]:

@@ -57,6 +57,8 @@ def static_parts(model: PeftModel, request: MemoryRequest) -> dict[str, int]:
 def host_bytes(model: PreTrainedModel, request: MemoryRequest) -> int:
     """Counts what offloading keeps in host memory: one input for each layer that recomputes.
 
+    PyTorch takes pinned memory in powers of two.
+
     Args:
         model: The base.
         request: The micro-batch.
@@ -65,7 +67,8 @@ def host_bytes(model: PreTrainedModel, request: MemoryRequest) -> int:
         return 0
     text = model.config.get_text_config()
     num_inputs = -(-int(text.num_hidden_layers) // int(request.checkpointing))
-    return num_inputs * request.rows * request.width * int(text.hidden_size) * request.dtype.itemsize
+    size = request.rows * request.width * int(text.hidden_size) * request.dtype.itemsize
+    return num_inputs * (1 << (size - 1).bit_length())
 
 
 def loaded_bytes(model: PeftModel, request: MemoryRequest) -> int:

@@ -13,10 +13,8 @@ from loralab.model.lora import causal_lm
 from loralab.model.noise import noisy_embeddings
 from loralab.modules.base import AdapterModule
 
-PLAIN = SpeedConfig(liger=False)
 
-
-def token_losses(model: PeftModel, batch: MicroBatch, speed: SpeedConfig = PLAIN) -> LossParts:
+def token_losses(model: PeftModel, batch: MicroBatch, speed: SpeedConfig | None = None) -> LossParts:
     """Returns the negative log likelihood of every supervised token, with its weight and source."""
     chosen = supervised_positions(batch.labels)
     return _losses_at(model, batch, hidden_states(model, batch), chosen, speed)
@@ -29,14 +27,18 @@ def response_and_prompt_losses(model: PeftModel, batch: MicroBatch) -> tuple[Los
     """
     hidden, learned = hidden_states(model, batch), supervised_positions(batch.labels)
     prompt = (batch.attention_mask[:, 1:] == 1) & ~learned & batch.is_counted
+    if batch.position_ids is not None:
+        # Where rows lie end to end, the first token of one does not follow from the last of another.
+        prompt &= batch.position_ids[:, 1:] > 0
     unweighted = batch._replace(weights=None)
     return _losses_at(model, batch, hidden, learned), _losses_at(model, unweighted, hidden, prompt)
 
 
 def _losses_at(
-    model: PeftModel, batch: MicroBatch, hidden: Tensor, chosen: Tensor, speed: SpeedConfig = PLAIN
+    model: PeftModel, batch: MicroBatch, hidden: Tensor, chosen: Tensor, speed: SpeedConfig | None = None
 ) -> LossParts:
     """Returns the losses of chosen tokens: [batch, seq - 1] of those after the first."""
+    speed = speed or SpeedConfig(liger=False)
     base, targets = causal_lm(model), batch.input_ids[:, 1:][chosen]
     device_type, vocab_size = hidden.device.type, base.get_output_embeddings().weight.shape[0]
     losses = token_nll(

@@ -88,7 +88,9 @@ def measure_steps(events: Iterable[Event], steps: Sequence[int]) -> StepTimes:
     """
     whole = [event for event in events if event.get("ph") == "X"]
     names = {f"{STEP}{number}" for number in steps}
-    found = sorted((_span(event), event["tid"]) for event in whole if event["name"] in names)
+    # A GPU's stream shows the same names once more.
+    steps_here = (event for event in whole if event["name"] in names and event.get("cat") in ON_CPU)
+    found = sorted((_span(event), event["tid"]) for event in steps_here)
     windows = [span for span, _ in found]
     times = StepTimes(sum(end - start for start, end in windows), len(windows))
     if not windows:

@@ -88,7 +88,9 @@ def _widest(layout: Layout, planner: MemoryPlan, rows: int) -> MicroBatch:
         packed = [[examples[int(number)] for number in row] for row in chosen]
         return pack_examples(packed, layout.pack_length, pad_id)
     longest_first = layout.mixture[np.argsort(-layout.lengths[layout.mixture], kind="stable")]
-    return pad_examples([examples[int(number)] for number in longest_first[:rows]], pad_id)
+    batch = pad_examples([examples[int(number)] for number in longest_first[:rows]], pad_id)
+    # With their padding: as many tokens may come without any, in shorter rows.
+    return batch._replace(lengths=None)
 
 
 def _try_step(

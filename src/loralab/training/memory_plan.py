@@ -19,7 +19,7 @@ from loralab.data.packing import document_bounds
 from loralab.data.prepare import PreparedData
 from loralab.data.store import supervised_of
 from loralab.errors import ConfigError
-from loralab.model.attention_choice import choose_attention
+from loralab.model.attention_choice import choose_attention, runs_without_padding
 from loralab.model.load import load_config, skeleton
 from loralab.model.memory import estimate_memory
 from loralab.model.memory_advice import Remedies, allowed_remedies, check_memory
@@ -143,12 +143,16 @@ class MemoryPlan:
             checkpointing=config.trainer.gradient_checkpointing,
             optimizer=kind_of_state(config.optim),
             documents=batch.documents,
-            lengths=batch.lengths if is_padding_free(config) else None,
+            lengths=batch.lengths if self._is_padding_free(config) else None,
             accumulation=-(-rows_per_step(config, layout) // (num_units * config.trainer.num_processes)),
             shards=config.trainer.num_shards,
             speed=config.trainer.speed,
             offload=config.trainer.offload_activations,
         )
+
+    def _is_padding_free(self, config: TrainConfig) -> bool:
+        architecture, _ = self._architecture
+        return is_padding_free(config) and runs_without_padding(architecture, self.device, self.dtype)
 
     def estimate(self, request: MemoryRequest) -> MemoryEstimate:
         """Estimates the peak of a request; on a CPU with what the process holds already."""

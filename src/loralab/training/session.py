@@ -31,7 +31,7 @@ from loralab.model.checkpointing import recompute_layers
 from loralab.model.compiled import compile_elementwise
 from loralab.model.fused_lora import fuse_lora
 from loralab.model.load import load_base
-from loralab.model.lora import attach_adapter
+from loralab.model.lora import attach_adapter, causal_lm
 from loralab.model.offloading import CudaLink
 from loralab.model.quant_report import storage_table
 from loralab.model.sharding import shard_base
@@ -154,7 +154,7 @@ def build_module(run: RunFolder, plan: TrainingPlan, setup: Setup, meter: Memory
     if config.trainer.speed.fused_lora:
         fuse_lora(model)
     if config.trainer.speed.compile:
-        compile_elementwise(model)
+        compile_elementwise(causal_lm(model))
     if is_sharded(config.trainer):
         shard_base(model)
         module.limit.is_fixed = True

@@ -9,13 +9,17 @@ from transformers.masking_utils import AttentionMaskInterface
 
 from loralab.data.packing import document_bounds, document_positions
 from loralab.errors import ModelError
-from loralab.model import attention, varlen_attention
+from loralab.model import attention, attention_choice, varlen_attention
 from loralab.model.attention import (
     BLOCK_ATTENTION,
+    DOCUMENT_ATTENTION,
+    allow_padding_free,
     document_arguments,
     document_attention,
     enable_document_attention,
+    keeps_documents_apart,
 )
+from loralab.model.attention_choice import runs_without_padding
 
 SMALL = {
     "vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
@@ -257,6 +261,33 @@ def test_a_model_without_weights_can_be_enabled() -> None:
     enable_document_attention(model)
 
     assert model.config._attn_implementation == BLOCK_ATTENTION
+
+
+def test_padding_is_left_out_where_documents_are_kept_apart() -> None:
+    able, unable = build("llama"), build("llama", attention_chunk_size=4)
+    for model in (able, unable):
+        allow_padding_free(model, in_blocks=False)
+    assert keeps_documents_apart(able)
+    assert able.config._attn_implementation == DOCUMENT_ATTENTION
+    assert not keeps_documents_apart(unable)
+    assert unable.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize(
+    ("device", "has_kernel", "changes", "expected"),
+    [
+        ("cpu", False, {}, True),
+        ("cuda", False, {}, False),
+        ("cuda", True, {}, True),
+        ("cuda", True, {"head_dim": 512}, False),
+    ],
+)
+def test_a_gpu_without_one_kernel_for_all_documents_pads(
+    monkeypatch: pytest.MonkeyPatch, device: str, has_kernel: bool, changes: dict[str, Any], expected: bool
+) -> None:
+    monkeypatch.setattr(attention_choice, "has_varlen", lambda *_: has_kernel)
+    config = CONFIG_MAPPING["llama"](**{**SMALL, **changes})
+    assert runs_without_padding(config, torch.device(device), torch.bfloat16) is expected
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -79,6 +79,16 @@ def test_bfloat16_rounds_no_more_than_it_must() -> None:
         assert float((ours.double() - theirs).detach().norm() / theirs.detach().norm()) < 8e-3
 
 
+def test_large_scores_round_to_one_part_in_a_few_hundred() -> None:
+    """A score of 30 is rounded by up to 1/16, which a weight follows by 6%; over a row it averages out."""
+    lengths = (150,)
+    given = [3 * tensor.detach() for tensor in inputs(lengths, 2, 2, torch.bfloat16)]
+    exact = [tensor.double() for tensor in given]
+    assert 20 < float((exact[0].transpose(0, 1) @ exact[1].permute(1, 2, 0)).max()) * DIM**-0.5 < 40
+    ours, theirs = attend_in_blocks(*given, lengths), attend_in_blocks(*exact, lengths)
+    assert float((ours.double() - theirs).norm() / theirs.norm()) < 0.02
+
+
 def test_nothing_is_kept_but_the_inputs() -> None:
     kept: list[Tensor] = []
     given = inputs((300,), 4, 2, torch.float32)

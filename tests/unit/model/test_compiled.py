@@ -19,9 +19,8 @@ SMALL = {
         (LlamaConfig(**SMALL), 2 * (2 + 1) + 1),  # Two norms and a gate in a layer, and the last norm.
         (Qwen3Config(**SMALL), 2 * (2 + 2 + 1) + 1),  # And norms of queries and keys.
         (Gemma2Config(**SMALL), 2 * (4 + 1) + 1),
-        (GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=97), 0),  # Layer norms, and no gate.
     ],
-    ids=["llama", "qwen3", "gemma2", "gpt2"],
+    ids=["llama", "qwen3", "gemma2"],
 )
 def test_norms_and_gates_are_found(config, expected):
     assert compile_elementwise(AutoModelForCausalLM.from_config(config)) == expected
@@ -44,6 +43,13 @@ def test_compiled_layers_give_the_same_outputs_and_gradients():
             results.append([logits, *(parameter.grad.clone() for parameter in model.parameters())])
         for ours, theirs in zip(*results, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_without_them_is_refused():
+    """GPT-2 has layer norms, and no gate."""
+    config = GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=97)
+    with pytest.raises(ConfigError, match="no norm and no gate that it knows in GPT2LMHeadModel"):
+        compile_elementwise(AutoModelForCausalLM.from_config(config))
 
 
 def test_without_a_compiler_the_key_is_refused(monkeypatch):

@@ -103,9 +103,9 @@ def test_losses_and_gradients_are_the_same_however_late_copies_run(every, num_in
     assert link.log == 2 * (["out"] * num_inputs + ["in"] * (num_inputs - 1))
 
 
-def saved_by(offload: Offload, values: list[Tensor]) -> list[Tensor]:
+def saved_by(offload: Offload, values: list[Tensor], factor: Tensor | None = None) -> list[Tensor]:
     """Products that each keep one of the values for the backward pass."""
-    factor = torch.ones(3, requires_grad=True)
+    factor = torch.ones(3, requires_grad=True) if factor is None else factor
     with saved_tensors_hooks(offload.pack, offload.unpack):
         return [value * factor for value in values]
 
@@ -157,6 +157,8 @@ def test_autograd_keeps_what_the_link_does_not_take() -> None:
     offload = Offload(link := LateLink())
     numbers = torch.arange(3)
     assert offload.unpack(offload.pack(numbers)) is numbers
-    outputs = saved_by(offload, [torch.ones(3), 2 * torch.ones(3)])
+    factor = torch.ones(3, requires_grad=True)
+    outputs = saved_by(offload, [torch.ones(3), 2 * torch.ones(3)], factor)
     torch.autograd.backward([output.sum() for output in outputs])
     assert link.log[:2] == ["out", "out"]
+    assert torch.equal(factor.grad, torch.full((3,), 3.0))

@@ -17,7 +17,7 @@ from loralab.data.masking import Example
 from loralab.data.plan import StepPlan
 from loralab.data.records import Conversation
 from loralab.metrics import TRAIN_GRAD_NORM, TRAIN_LOSS
-from loralab.model.attention import enable_document_attention
+from loralab.model.attention import allow_padding_free, enable_document_attention
 from loralab.model.lora import attach_adapter, causal_lm
 from loralab.modules import stepping
 from loralab.modules.guard import OUT_OF_MEMORY
@@ -202,8 +202,12 @@ def test_a_step_knows_the_rows_that_it_saw() -> None:
     assert step_of(3).rows == ("rows.jsonl line 1", "rows.jsonl line 2", "rows.jsonl line 3")
 
 
-def test_prompts_and_responses_are_measured_apart() -> None:
+@pytest.mark.parametrize("padding_free", [False, True])
+def test_prompts_and_responses_are_measured_apart(padding_free: bool) -> None:
     module = build().eval()
+    if padding_free:
+        allow_padding_free(causal_lm(module.model))
+        module.padding_free = True
     batch = pad_examples(EXAMPLES[:3], 0)
     with torch.no_grad():
         module.validation_step(batch, 0)
