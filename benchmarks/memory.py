@@ -27,7 +27,7 @@ from process import bytes_in_use
 from loralab.runs.allocator import PRELOAD, preload
 
 SCHEMES = ("nf4", "int8", "none")
-ROWS = (1, 4)
+ROWS = (1, 2, 4)
 WIDTH = 512
 SUPERVISED = 256
 """Positions at the end of each row that are learned."""
