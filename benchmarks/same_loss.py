@@ -26,6 +26,7 @@ SEEDS, STEPS, ROWS, VAL_ROWS = 3, 20, 4, 16
 RANK = 16
 MOST_CHARS = 500
 """Longer rows, question and answer together, are left out: they would take most of the time."""
+AUTO = "auto"
 SWITCHES = (("false", "true"), ("off", "on"))
 """Off and on of an option that is a word."""
 PACKAGES = ("torch", "transformers", "peft")
@@ -74,12 +75,17 @@ def parse() -> argparse.Namespace:
 
 
 def find_options() -> dict[str, tuple[str, str]]:
-    """Returns every switch of `trainer.speed` with its words for off and on; numbers stay as they are."""
+    """Returns every switch of `trainer.speed` with its words for off and on; numbers stay as they are.
+
+    What is `auto` by default stays so where it is on: this machine may not have what it needs.
+    """
     from loralab.config.speed import SpeedConfig
 
     defaults = {each.name: getattr(SpeedConfig(), each.name) for each in fields(SpeedConfig)}
+    switches = {name: default for name, default in defaults.items() if isinstance(default, bool | str | None)}
     return {
-        name: words_of(name) for name, default in defaults.items() if isinstance(default, bool | str | None)
+        name: (words_of(name)[0], AUTO) if default == AUTO else words_of(name)
+        for name, default in switches.items()
     }
 
 

@@ -22,7 +22,7 @@ from process import alone
 from training import ROOT, logged_steps, read_summary, run_folder, speed, train
 
 TRAIN_ROWS, HELD_OUT_ROWS = 600, 48
-LR, RANK, MAX_LENGTH, STEPS = 2e-4, 16, 1024, 4
+LR, RANK, MAX_LENGTH, STEPS = 2e-4, 16, 1024, 3
 ROWS = {False: 8, True: 2}
 """Rows of a step, unpacked and packed."""
 TARGET, TARGET_SHARE = 3.5, 0.5
