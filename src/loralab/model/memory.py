@@ -177,7 +177,7 @@ def trace_step(model: PeftModel, request: MemoryRequest, device_type: str) -> di
         if layers is None:
             fill_with_fakes(model, request.dtype)
             masters = MasterWeights(trainable(model), request.dtype)
-            return run_step(model, masters, request, device_type)[0]
+            return run_step(model, masters, request, device_type)
         kinds = layer_kinds(base, layers)
         samples = sample_layers(kinds)
         with only_layers(base, sorted({number for sample in samples for number in sample.layers})):
@@ -188,11 +188,10 @@ def trace_step(model: PeftModel, request: MemoryRequest, device_type: str) -> di
             with only_layers(base, list(sample.layers)):
                 names = layer_stages(kinds, sample.layers)
                 traced.append(run_step(model, masters, request, device_type, names))
-    stages = extrapolate([stages for stages, _ in traced], [sample.missing for sample in samples])
+    stages = extrapolate(traced, [sample.missing for sample in samples])
     if device_type == "cpu":
-        made = traced[0][1] / len(samples[0].layers)
         for parts in stages.values():
-            parts[GAPS] = gap_bytes(parts.total(), made, request.dtype)
+            parts[GAPS] = gap_bytes(parts.total(), request.dtype)
     return stages
 
 
@@ -202,7 +201,7 @@ def run_step(
     request: MemoryRequest,
     device_type: str,
     stages: Sequence[str] = (),
-) -> tuple[dict[str, Counter[str]], int]:
+) -> dict[str, Counter[str]]:
     """Runs forward and backward once, inside `FakeTensorMode`.
 
     Args:
@@ -211,9 +210,6 @@ def run_step(
         request: The micro-batch.
         device_type: Says how the loss is computed.
         stages: Names of the backward passes of the decoder layers.
-
-    Returns:
-        By stage the bytes of each part at its highest moment, and all bytes that the forward pass makes.
     """
     base = causal_lm(model)
     log = StorageLog(HIDDEN)
@@ -248,8 +244,7 @@ def run_step(
 
     for hook in hooks:
         hook.remove()
-    made = sum(event.delta for event in log.events if event.stage == FORWARD and event.delta > 0)
-    return peaks(log.events, kind_of), made
+    return peaks(log.events, kind_of)
 
 
 def _entering(log: StorageLog, stage: str) -> Callable[[Tensor], None]:
