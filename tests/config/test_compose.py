@@ -341,7 +341,7 @@ BETWEEN_GROUPS = [
     (["optim=paged_adamw", "trainer=cpu"], "Use optim=adamw."),
     (
         ["trainer=low_memory", "trainer.gradient_checkpointing=false"],
-        "keeps nothing of the kind. Set it to true.",
+        "keeps nothing of the kind. Set the latter to true.",
     ),
     (["trainer=low_memory", "trainer.accelerator=cpu"], "Use trainer.offload_activations=false."),
     (["trainer.speed.liger=true", "trainer.accelerator=cpu"], "Use trainer.speed.liger=auto."),

@@ -11,7 +11,7 @@ def gpu_faults(config: TrainConfig) -> Iterator[str]:
     if trainer.offload_activations and not trainer.gradient_checkpointing:
         yield (
             "trainer.offload_activations=true moves what gradient checkpointing keeps, and "
-            "trainer.gradient_checkpointing=false keeps nothing of the kind. Set it to true."
+            "trainer.gradient_checkpointing=false keeps nothing of the kind. Set the latter to true."
         )
     if trainer.speed.liger is True and not trainer.speed.fused_head:
         yield (

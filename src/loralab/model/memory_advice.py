@@ -263,22 +263,20 @@ LADDERS: Sequence[Ladder] = (
 def resized(request: MemoryRequest, rows: int, width: int) -> MemoryRequest:
     """Returns a request for a micro-batch of another size that learns the same share of its tokens."""
     share = rows * width / (request.rows * request.width)
-    documents = request.documents
+    documents, lengths = request.documents, request.lengths
     if documents is not None:
         documents = tuple(_refilled(documents, rows * width, width))
+    if lengths is not None:
+        # The first are the longest; further rows are taken to be full.
+        lengths = (*(min(length, width) for length in lengths[:rows]), *[width] * (rows - len(lengths)))
     return replace(
         request,
         rows=rows,
         width=width,
         num_supervised=max(1, round(request.num_supervised * share)),
         documents=documents,
-        lengths=None if request.lengths is None else _cut_lengths(request.lengths, rows, width),
+        lengths=lengths,
     )
-
-
-def _cut_lengths(lengths: Sequence[int], rows: int, width: int) -> tuple[int, ...]:
-    """Takes the first of padded rows, the longest, or adds full ones; none longer than the width."""
-    return tuple(min(length, width) for length in lengths[:rows]) + (width,) * (rows - len(lengths))
 
 
 def _refilled(documents: Sequence[int], tokens: int, width: int) -> Iterator[int]:

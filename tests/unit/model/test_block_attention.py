@@ -84,7 +84,7 @@ def test_large_scores_round_to_one_part_in_a_few_hundred() -> None:
     lengths = (150,)
     given = [3 * tensor.detach() for tensor in inputs(lengths, 2, 2, torch.bfloat16)]
     exact = [tensor.double() for tensor in given]
-    assert 20 < float((exact[0].transpose(0, 1) @ exact[1].permute(1, 2, 0)).max()) * DIM**-0.5 < 40
+    assert float((exact[0].transpose(0, 1) @ exact[1].permute(1, 2, 0)).max()) * DIM**-0.5 > 20
     ours, theirs = attend_in_blocks(*given, lengths), attend_in_blocks(*exact, lengths)
     assert float((ours.double() - theirs).norm() / theirs.norm()) < 0.02
 
