@@ -90,6 +90,7 @@ class _LaterRange:
         """Wraps the function that the range begins after."""
 
         def run(*args: Any, **kwargs: Any) -> Any:
+            """Runs the function, then opens the range."""
             result = function(*args, **kwargs)
             self._opened = record_function(self.name)
             self._opened.__enter__()
@@ -101,6 +102,7 @@ class _LaterRange:
         """Wraps the function that the range ends with."""
 
         def run(*args: Any, **kwargs: Any) -> Any:
+            """Runs the function, then closes the range."""
             try:
                 return function(*args, **kwargs)
             finally:
@@ -119,6 +121,8 @@ def _within(name: str) -> Callable[[Function], Function]:
     """Wraps a function in a range."""
 
     def wrap(function: Function) -> Function:
+        """Returns the function, inside its range."""
+
         def run(*args: Any, **kwargs: Any) -> Any:
             with record_function(name):
                 return function(*args, **kwargs)

@@ -8,8 +8,11 @@ from peft import PeftModel, PeftType
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from loralab.config.speed import SpeedConfig
 from loralab.data.collate import MicroBatch
 from loralab.errors import ModelError
+from loralab.losses.liger import nll_in_place, runs_liger
+from loralab.losses.sft import NllAndGradient, chunk_positions, plain_nll, token_nll
 from loralab.model.attention import document_arguments
 from loralab.model.lora import causal_lm
 from loralab.model.messages import first_line
@@ -96,6 +99,38 @@ def projection(model: PreTrainedModel) -> Projection:
 def has_frozen_head(model: PreTrainedModel) -> bool:
     """Says whether nothing in the output head learns, as a whole or by an adapter."""
     return not any(parameter.requires_grad for parameter in model.get_output_embeddings().parameters())
+
+
+def target_nll(
+    model: PreTrainedModel,
+    hidden: Tensor,
+    targets: Tensor,
+    speed: SpeedConfig,
+    device_type: str | None = None,
+    kernel: NllAndGradient = nll_in_place,
+) -> Tensor:
+    """Returns the negative log likelihood of targets by the model's output head, in float32.
+
+    Args:
+        model: The base.
+        hidden: [num, hidden]
+        targets: [num]
+        speed: Which faster ways it may go.
+        device_type: cpu or cuda; None is where the hidden states are.
+        kernel: What runs in the place of the plain loss where `speed.liger` lets it.
+
+    Returns:
+        [num]
+    """
+    device_type = device_type or hidden.device.type
+    return token_nll(
+        hidden,
+        targets,
+        projection(model),
+        chunk_positions(model.get_output_embeddings().weight.shape[0], device_type),
+        is_frozen=speed.fused_head and has_frozen_head(model),
+        nll_and_gradient=kernel if runs_liger(speed.liger, device_type) else plain_nll,
+    )
 
 
 @torch.no_grad()

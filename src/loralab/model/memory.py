@@ -22,8 +22,6 @@ from transformers import PreTrainedModel
 from loralab.config.method_rules import VIRTUAL_TOKENS
 from loralab.config.model import LoraConfig, QuantConfig
 from loralab.data.collate import MicroBatch, without_padding
-from loralab.losses.liger import runs_liger
-from loralab.losses.sft import chunk_positions, plain_nll, token_nll
 from loralab.model.adapters.context import AdapterContext
 from loralab.model.adapters.prompts import cache_shape
 from loralab.model.allocation import gap_bytes
@@ -34,7 +32,7 @@ from loralab.model.attention import (
 )
 from loralab.model.checkpointing import recompute_layers
 from loralab.model.fused_lora import fuse_lora
-from loralab.model.head import has_frozen_head, hidden_states, projection
+from loralab.model.head import hidden_states, target_nll
 from loralab.model.layer_samples import (
     decoder_layers,
     extrapolate,
@@ -280,11 +278,5 @@ def _micro_batch(request: MemoryRequest) -> MicroBatch:
 
 def _loss(base: PreTrainedModel, hidden: Tensor, request: MemoryRequest, device_type: str) -> Tensor:
     rows, places, targets = (torch.empty(request.num_supervised, dtype=torch.long) for _ in range(3))
-    return token_nll(
-        hidden[:, :-1][rows, places],
-        targets,
-        projection(base),
-        chunk_positions(base.get_output_embeddings().weight.shape[0], device_type),
-        is_frozen=request.speed.fused_head and has_frozen_head(base),
-        nll_and_gradient=shadow_nll if runs_liger(request.speed.liger, device_type) else plain_nll,
-    ).sum()
+    chosen = hidden[:, :-1][rows, places]
+    return target_nll(base, chosen, targets, request.speed, device_type, shadow_nll).sum()

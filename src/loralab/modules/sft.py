@@ -5,10 +5,9 @@ from torch import Tensor
 
 from loralab.config.speed import SpeedConfig
 from loralab.data.collate import MicroBatch
-from loralab.losses.liger import nll_in_place, runs_liger
 from loralab.losses.parts import LossParts
-from loralab.losses.sft import chunk_positions, plain_nll, supervised_positions, token_nll
-from loralab.model.head import has_frozen_head, hidden_states, projection
+from loralab.losses.sft import supervised_positions
+from loralab.model.head import hidden_states, target_nll
 from loralab.model.lora import causal_lm
 from loralab.model.noise import noisy_embeddings
 from loralab.modules.base import AdapterModule
@@ -40,15 +39,7 @@ def _losses_at(
     """Returns the losses of chosen tokens: [batch, seq - 1] of those after the first."""
     speed = speed or SpeedConfig(liger=False)
     base, targets = causal_lm(model), batch.input_ids[:, 1:][chosen]
-    device_type, vocab_size = hidden.device.type, base.get_output_embeddings().weight.shape[0]
-    losses = token_nll(
-        hidden[:, :-1][chosen],
-        targets,
-        projection(base),
-        chunk_positions(vocab_size, device_type),
-        is_frozen=speed.fused_head and has_frozen_head(base),
-        nll_and_gradient=nll_in_place if runs_liger(speed.liger, device_type) else plain_nll,
-    )
+    losses = target_nll(base, hidden[:, :-1][chosen], targets, speed)
     return LossParts(
         losses,
         None if batch.weights is None else batch.weights[:, 1:][chosen],

@@ -185,6 +185,7 @@ class _Reader:
         at = 0.0
 
         def until(time: float) -> Iterator[Slice]:
+            """Yields what is open up to a moment, and closes what ends by then."""
             nonlocal at
             while stack:
                 end, frame = stack[-1]
