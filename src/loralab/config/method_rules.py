@@ -74,3 +74,9 @@ def _ignored_fields(lora: LoraConfig) -> Iterator[str]:
             f"lora.{key}={shown} has no effect with lora.method={lora.method}; it belongs to "
             f"{', '.join(readers)}. Leave it out."
         )
+
+
+def is_padding_free(config: TrainConfig) -> bool:
+    """Whether a run lays padded rows end to end, where its model can."""
+    is_padded = not config.data.packing and config.lora.method not in VIRTUAL_TOKENS
+    return config.trainer.speed.padding_free and is_padded

@@ -58,7 +58,7 @@ def choose_attention(
     no_flash = _flash_obstacle(model_class, model_config, device, dtype)
     no_sdpa = _sdpa_obstacle(model_class, model_config)
     # Packed rows of all but FlashAttention run on `model.attention`, which knows caps and sinks.
-    packed = "; packed rows run on document attention" if packing else ""
+    packed = "; rows laid end to end run on document attention" if packing else ""
     if config.attention == "auto":
         if no_flash is None:
             return AttentionChoice(FLASH, "installed, and this GPU runs it")

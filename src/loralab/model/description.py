@@ -3,10 +3,11 @@
 import torch
 from transformers import PreTrainedConfig
 
+from loralab.config.method_rules import is_padding_free
 from loralab.config.model import QuantConfig
 from loralab.config.schema import TrainConfig
 from loralab.model.architecture import causal_class
-from loralab.model.attention_choice import choose_attention
+from loralab.model.attention_choice import choose_attention, runs_without_padding
 from loralab.model.hardware import choose_dtype, dtype_name, multiplies_bf16
 from loralab.model.prequantized import left_out, prequantized
 
@@ -27,7 +28,10 @@ def describe_loading(
     """
     model = config.model
     precision = choose_dtype(config.trainer.precision, device.type, multiplies_bf16(device))
-    attention = choose_attention(model, model_config, device, dtype, config.data.packing)
+    joined = config.data.packing or (
+        is_padding_free(config) and runs_without_padding(model_config, device, dtype)
+    )
+    attention = choose_attention(model, model_config, device, dtype, joined)
     found = prequantized(model_config)
     source = "the embedded model" if model.path is None else model.path
     stored = (

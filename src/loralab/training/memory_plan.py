@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from loralab.config.method_rules import VIRTUAL_TOKENS
+from loralab.config.method_rules import is_padding_free
 from loralab.config.model import QuantConfig
 from loralab.config.schema import TrainConfig
 from loralab.data.collate import PAD_MULTIPLE
@@ -202,12 +202,6 @@ def rows_at_once(config: TrainConfig, layout: Layout) -> int:
     if layout.is_grouped or config.trainer.batch_size == AUTO:
         return 1
     return min(int(config.trainer.batch_size), rows_per_process(config, layout))
-
-
-def is_padding_free(config: TrainConfig) -> bool:
-    """Whether a run lays padded rows end to end, where its model can."""
-    is_padded = not config.data.packing and config.lora.method not in VIRTUAL_TOKENS
-    return config.trainer.speed.padding_free and is_padded
 
 
 def largest_batch(layout: Layout, supervised: NDArray[np.int64], size: MicroBatchSize) -> LargestBatch:

@@ -21,6 +21,7 @@ from loralab.callbacks.recorder import Recorder
 from loralab.callbacks.restore import Restore
 from loralab.callbacks.stability import Stability
 from loralab.callbacks.watch import Watch
+from loralab.config.method_rules import is_padding_free
 from loralab.data.cutting import MicroBatchSize
 from loralab.data.datamodule import DataModule
 from loralab.distributed.group import gathered, is_first, on_first, rank, world_size
@@ -44,7 +45,7 @@ from loralab.runs.memory import MemoryMeter
 from loralab.runs.metrics_file import cut_metrics, keep_until
 from loralab.runs.series import clear_leftovers, load_newest
 from loralab.training.batch_size import try_size
-from loralab.training.memory_plan import AUTO, is_padding_free
+from loralab.training.memory_plan import AUTO
 from loralab.training.plan import TrainingPlan, adapter_context, with_size
 from loralab.training.resume import Resumed, record_changes
 from loralab.training.setup import Setup

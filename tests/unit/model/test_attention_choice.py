@@ -89,7 +89,7 @@ def test_sinks_keep_flash_attention_2_out(flash: pytest.MonkeyPatch) -> None:
 def test_packing_says_what_packed_rows_run_on() -> None:
     choice = choose("llama", CPU, packing=True)
     assert choice.reason == (
-        "flash_attention_2 is out: it needs a GPU; packed rows run on document attention"
+        "flash_attention_2 is out: it needs a GPU; rows laid end to end run on document attention"
     )
 
 

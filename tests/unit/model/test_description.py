@@ -14,7 +14,8 @@ def test_each_choice_has_a_line_with_its_reason() -> None:
     assert describe_loading(config, LlamaConfig(), CPU, torch.float32) == [
         "model: llama, LlamaForCausalLM from owner/llama at v2",
         "dtype: float32 on cpu: trainer.precision=fp32",
-        "attention: sdpa: flash_attention_2 is out: it needs a GPU",
+        "attention: sdpa: flash_attention_2 is out: it needs a GPU; rows laid end to end run on "
+        "document attention",
         "quantization: nf4, constants quantized too, multiplied in float32",
     ]
 
