@@ -1,9 +1,10 @@
 """Errors that a user can mend: each carries the key, the value, what is allowed and the fix."""
 
+import contextlib
 import difflib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
 EXIT_USER, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 2, 130, 1
@@ -56,8 +57,20 @@ def leave(code: int, message: str) -> NoReturn:
     sys.exit(code)
 
 
-def leave_unheard() -> NoReturn:
-    """Ends a command whose output nobody reads any longer, such as `head`, without a word."""
-    # The interpreter must not find out once more at its end.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(EXIT_BROKEN_PIPE)
+@contextlib.contextmanager
+def heard() -> Iterator[None]:
+    """Ends a command whose output nobody reads any longer, such as `head`, without a word.
+
+    Output that waits is written at the end, or the interpreter would find out, and say so.
+    """
+    try:
+        try:
+            yield
+        except SystemExit:
+            sys.stdout.flush()
+            raise
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter must not find out once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_BROKEN_PIPE)

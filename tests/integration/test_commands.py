@@ -77,10 +77,15 @@ def test_help_of_evaluate_answers(repository: Path) -> None:
     assert "run=RUN" in done.stdout
 
 
-def test_help_that_nobody_reads_ends_quietly(repository: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [["train.py"], ["-m", "loralab.cli.main"]], ids=["train", "loralab"])
+def test_help_that_nobody_reads_ends_quietly(repository: Path, words: list[str], unbuffered: str) -> None:
+    """Help that waits in a buffer is written at the very end."""
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as nobody:
-        command = [sys.executable, "train.py", "--help"]
-        done = subprocess.run(command, cwd=repository, stdout=nobody, stderr=subprocess.PIPE, text=True)
+        command, told = [sys.executable, *words, "--help"], {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        done = subprocess.run(
+            command, cwd=repository, env=told, stdout=nobody, stderr=subprocess.PIPE, text=True
+        )
     assert (done.returncode, done.stderr) == (1, "")

@@ -13,7 +13,7 @@ from loralab.cli.model import app as model_app
 from loralab.cli.plan import plan
 from loralab.cli.proof import resume_proof
 from loralab.cli.runs import app as runs_app
-from loralab.errors import EXIT_INTERRUPTED, EXIT_USER, LoralabError, leave_unheard
+from loralab.errors import EXIT_INTERRUPTED, EXIT_USER, LoralabError, heard
 from loralab.runs.allocator import preload
 
 
@@ -58,12 +58,8 @@ def main() -> None:
             # A terminal of another encoding shows a question mark for what it cannot.
             stream.reconfigure(errors="replace")
     try:
-        try:
+        with heard():
             app(prog_name="loralab")
-        finally:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        leave_unheard()
     except OSError as error:
         # The interpreter must not find out once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

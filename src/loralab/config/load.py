@@ -43,8 +43,8 @@ from loralab.errors import (
     Interrupted,
     LoralabError,
     did_you_mean,
+    heard,
     leave,
-    leave_unheard,
 )
 
 Config = TypeVar("Config", TrainConfig, EvaluateConfig)
@@ -188,7 +188,8 @@ def exit_codes(schema: type[TrainConfig] | type[EvaluateConfig]) -> Iterator[Non
     # Hydra would print its own text; with this set it hands the exception on.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        yield
+        with heard():
+            yield
     except Interrupted as error:
         leave(EXIT_INTERRUPTED, str(error))
     except AlreadyTold:
@@ -201,8 +202,6 @@ def exit_codes(schema: type[TrainConfig] | type[EvaluateConfig]) -> Iterator[Non
         if NAMELESS_CHOICE not in str(error):
             raise
         leave(EXIT_USER, f"error: {explain_group(sys.argv[1:], _groups(schema))}")
-    except BrokenPipeError:
-        leave_unheard()
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
