@@ -142,7 +142,7 @@ def build_module(config: "TrainConfig", device: Any) -> "SFTModule":
     from loralab.data.plan import StepPlan
     from loralab.model.attention import enable_document_attention
     from loralab.model.checkpointing import recompute_layers
-    from loralab.model.fused_lora import fuse_lora
+    from loralab.model.faster import run_faster
     from loralab.model.lora import attach_adapter
     from loralab.model.offloading import CudaLink
     from loralab.modules.sft import SFTModule
@@ -154,8 +154,7 @@ def build_module(config: "TrainConfig", device: Any) -> "SFTModule":
     enable_document_attention(base, config.trainer.speed.block_attention)
     model = attach_adapter(base, config.lora, config.seed)
     module = SFTModule(model, StepPlan(1000, 1, 1, 1000, 1, 0), config, dtype)
-    if config.trainer.speed.fused_lora:
-        fuse_lora(model)
+    run_faster(model, config.trainer.speed)
     optimizer = module.configure_optimizers()
     # What Lightning does around a step, without Lightning.
     module.optimizers = lambda: optimizer

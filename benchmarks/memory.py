@@ -108,8 +108,9 @@ def measure(quant: str, checkpointing: bool, rows: int, precision: str) -> dict[
 
     from loralab.config.model import LoraConfig, ModelConfig, QuantConfig
     from loralab.config.schema import OptimConfig
+    from loralab.config.speed import SpeedConfig
     from loralab.model.attention import allow_padding_free
-    from loralab.model.fused_lora import fuse_lora
+    from loralab.model.faster import run_faster
     from loralab.model.hardware import resolve_dtype
     from loralab.model.load import load_base, load_config, quiet_libraries, skeleton
     from loralab.model.lora import attach_adapter, trainable
@@ -144,7 +145,7 @@ def measure(quant: str, checkpointing: bool, rows: int, precision: str) -> dict[
         base.activation_checkpointing_enable()
     allow_padding_free(base)
     model = attach_adapter(base, lora, seed=0).train()
-    fuse_lora(model)
+    run_faster(model, SpeedConfig())
     masters = MasterWeights(trainable(model), dtype)
     optimizer = build_optimizer(masters.masters, OptimConfig(), 1e-4)
     mark("adapted")
@@ -185,6 +186,7 @@ def warm_up(dtype: Any) -> None:
 
     from loralab.config.model import LoraConfig
     from loralab.config.schema import OptimConfig
+    from loralab.config.speed import SpeedConfig
     from loralab.model.attention import allow_padding_free
     from loralab.model.lora import attach_adapter, trainable
     from loralab.optim.build import build_optimizer

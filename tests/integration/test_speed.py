@@ -15,7 +15,9 @@ from loralab.training import session
 from loralab.training.fit import train
 
 Compose = Callable[..., TrainConfig]
-SWITCHES = ("padding_free", "block_attention", "fused_head", "fused_lora")
+SWITCHES = (
+    "padding_free", "shared_prefix", "block_attention", "fused_head", "fused_lora", "recompute_elementwise",
+)  # fmt: skip
 PLAIN = [f"trainer.speed.{key}=false" for key in SWITCHES]
 SEEDS = 3
 

@@ -14,12 +14,18 @@ class SpeedConfig:
     padding_free: bool = True
     """Lay the rows of a padded micro-batch end to end, so that nothing is computed for padding; where the
     model can keep documents apart, as for packed rows."""
+    shared_prefix: bool = True
+    """Compute what all examples of a micro-batch begin with, such as a system prompt, once; for packed rows
+    and those without padding, where neither dropout nor noise tells the copies apart."""
     block_attention: bool = True
     """Attention of packed rows as few large matrix products; on a CPU in bfloat16. Its scores are rounded to
     that type, as in transformers' `eager`, where PyTorch's kernel keeps float32."""
     fused_lora: bool = True
     """Compute the frozen product of a LoRA layer and its update together; where neither dropout nor DoRA, nor
     another dtype, stands between them."""
+    recompute_elementwise: bool = True
+    """Keep only the inputs of norms and gated activations for the backward pass; where they are written as
+    Llama's and their weights are frozen."""
     compile: bool = False
     """Compile norms and gated activations, each into one pass over memory; needs a C++ compiler, on a GPU
     Triton. It takes 5 to 30 seconds at the start, less where its cache is warm."""

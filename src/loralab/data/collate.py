@@ -34,6 +34,8 @@ class MicroBatch(NamedTuple):
     """Where documents begin in packed rows laid end to end, and the end."""
     lengths: tuple[int, ...] | None = None
     """Tokens of each padded row; None where rows are packed."""
+    shared_prefix: int = 0
+    """Tokens that all examples begin with (`without_repeats`); 0 for a single one."""
     is_counted: bool = True
     """Whether its tokens count; not those of a batch that a process runs beside the others' last ones."""
 
@@ -106,7 +108,21 @@ def fill_rows(rows: Sequence[Sequence[Example]], width: int, pad_id: int) -> Mic
                 sources[row, at:end] = example.source
             at = end
     lengths = tuple(sum(len(example.input_ids) for example in examples) for examples in rows)
-    return MicroBatch(input_ids, attention_mask, labels, weights, sources, lengths=lengths)
+    shared = common_prefix(listed)
+    return MicroBatch(
+        input_ids, attention_mask, labels, weights, sources, lengths=lengths, shared_prefix=shared
+    )
+
+
+def common_prefix(examples: Sequence[Example]) -> int:
+    """Returns how many tokens several examples all begin with, such as those of a system prompt."""
+    if len(examples) <= 1:
+        return 0
+    # Where the first and the last in the order of their tokens agree, all between them do.
+    ids = [example.input_ids for example in examples]
+    first, last = min(ids), max(ids)
+    pairs = enumerate(zip(first, last, strict=False))
+    return next((place for place, (one, other) in pairs if one != other), min(len(first), len(last)))
 
 
 def without_padding(batch: MicroBatch) -> MicroBatch:
@@ -120,8 +136,8 @@ def without_padding(batch: MicroBatch) -> MicroBatch:
     if batch.lengths is None:
         return batch
     width, total = batch.input_ids.shape[1], sum(batch.lengths)
-    multiple = PAD_MULTIPLE if total <= PAD_MULTIPLE**2 else 4 * PAD_MULTIPLE
-    bounds = document_bounds([batch.lengths], math.ceil(total / multiple) * multiple)
+    # Where the common beginning will be left out, that changes the number of tokens once more.
+    bounds = document_bounds([batch.lengths], total if batch.shared_prefix else filled_width(total))
     spans = [torch.arange(length) + row * width for row, length in enumerate(batch.lengths)]
     places = torch.cat(spans).to(batch.input_ids.device, non_blocking=True)
 
@@ -137,7 +153,14 @@ def without_padding(batch: MicroBatch) -> MicroBatch:
     return MicroBatch(
         cast(Tensor, laid(batch.input_ids, 0)), cast(Tensor, laid(batch.attention_mask, 0)), labels,
         laid(batch.weights, 0), laid(batch.sources, 0), positions, bounds, is_counted=batch.is_counted,
+        shared_prefix=batch.shared_prefix,
     )  # fmt: skip
+
+
+def filled_width(tokens: int) -> int:
+    """Returns the width that rows laid end to end are filled up to: few distinct ones, as of single rows."""
+    multiple = PAD_MULTIPLE if tokens <= PAD_MULTIPLE**2 else 4 * PAD_MULTIPLE
+    return math.ceil(tokens / multiple) * multiple
 
 
 def make_step(micro_batches: list[MicroBatch], examples: Sequence[Example], step: int) -> StepBatch:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from loralab.data.collate import common_prefix
 from loralab.data.masking import Encoded, Example, make_example
 from loralab.data.records import Conversation
 from loralab.data.serialization import record_from_json, record_to_json
@@ -108,6 +109,19 @@ class ExampleStore(Sequence[Example]):
         """Yields every example in order."""
         return (self[number] for number in range(len(self)))
 
+    def common_prefix(self) -> int:
+        """Returns how many tokens all examples begin with; reads the tokens of each."""
+        shared: NDArray[np.int32] | None = None
+        for number in range(self._reader.num_record_batches):
+            ids = self._reader.get_batch(number).column(SCHEMA.get_field_index("input_ids"))
+            values, offsets = ids.values.to_numpy(), ids.offsets.to_numpy()
+            starts, length = offsets[:-1, None], int(np.diff(offsets).min())
+            shared = values[offsets[0] :] if shared is None else shared
+            shared = shared[:length]
+            differs = (values[starts + np.arange(len(shared))] != shared).any(axis=0)
+            shared = shared[: int(np.argmax(differs)) if differs.any() else None]
+        return 0 if shared is None else len(shared)
+
     @overload
     def __getitem__(self, number: int) -> Example: ...
     @overload
@@ -147,6 +161,11 @@ def lengths_of(examples: Sequence[Example]) -> NDArray[np.int64]:
     if isinstance(examples, ExampleStore):
         return examples.lengths
     return np.array([len(example.input_ids) for example in examples], np.int64)
+
+
+def common_prefix_of(examples: Sequence[Example]) -> int:
+    """Tokens that all examples begin with, without building the examples of a store."""
+    return examples.common_prefix() if isinstance(examples, ExampleStore) else common_prefix(examples)
 
 
 def supervised_of(examples: Sequence[Example]) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from loralab.data.packing import document_bounds, document_positions
+from loralab.data.shared_prefix import copies_of_documents
 from loralab.errors import ModelError
 from loralab.model.attention_choice import runs_without_padding
 from loralab.model.block_attention import attend_in_blocks
@@ -23,6 +24,8 @@ DOCUMENT_ATTENTION, BLOCK_ATTENTION = "loralab_documents", "loralab_blocks"
 """Names of this attention among the implementations of transformers, with PyTorch's kernels alone and with
 `block_attention` where that is faster."""
 
+COPIES = "document_copies"
+"""Argument of layers: `DocumentCopies`, where documents share their beginning."""
 PROBE_LENGTHS = (5, 7)
 """Tokens of the two documents that a model is tried with."""
 MOST_ROUNDING = 1e-3
@@ -69,6 +72,11 @@ def enable_document_attention(model: PreTrainedModel, in_blocks: bool = True) ->
     setattr(model, PREPARED, True)
 
 
+def shares_beginnings(model: PreTrainedModel) -> bool:
+    """Says whether a model takes documents whose common beginning stands once: not on FlashAttention."""
+    return keeps_documents_apart(model) and not _is_flash(model)
+
+
 def keeps_documents_apart(model: PreTrainedModel) -> bool:
     """Says whether a model takes packed rows."""
     return getattr(model, PREPARED, False)
@@ -87,7 +95,7 @@ def allow_padding_free(model: PreTrainedModel, in_blocks: bool = True) -> None:
 
 
 def document_arguments(
-    model: PreTrainedModel, bounds: tuple[int, ...], device: torch.device
+    model: PreTrainedModel, bounds: tuple[int, ...], device: torch.device, is_shared: bool = False
 ) -> dict[str, Any]:
     """Returns the arguments, beside ids and positions, with which `model.base_model` takes packed rows.
 
@@ -98,12 +106,17 @@ def document_arguments(
         model: A model prepared by `enable_document_attention`.
         bounds: Where documents begin in the rows laid end to end, and the end (`document_bounds`).
         device: Where the model runs.
+        is_shared: Whether the first document is the beginning of all others (`without_repeats`); not for
+            models on FlashAttention.
     """
     arguments: dict[str, Any] = {"attention_mask": None}
     if not _is_flash(model):
         # transformers hands on a mask of four dimensions as it is; for none it builds [rows, 1, seq, seq].
         arguments["attention_mask"] = torch.ones((1, 1, 1, 1), dtype=torch.bool, device=device)
         arguments["document_bounds"] = bounds
+        if is_shared:
+            arguments[COPIES] = copies_of_documents(bounds, device)
+            bounds = arguments[COPIES].bounds
     if _is_flash(model) or device.type == "cuda":
         cu_seqlens = torch.tensor(bounds, dtype=torch.int32).to(device, non_blocking=True)
         longest = max(_lengths(bounds))
@@ -137,13 +150,18 @@ def document_attention(
     _check_layer(module, attention_mask, kwargs)
     # [rows * seq, heads, dim]; a view where the projections were laid out by token, as they are.
     tokens = tuple(tensor.transpose(1, 2).flatten(0, 1) for tensor in (query, key, value))
-    window, lengths, is_plain = _sliding_window(module, kwargs), _lengths(bounds), not _needs_more(kwargs)
-    if is_plain and fits_varlen(query, key, value):
-        output = attend_varlen(tokens, window, kwargs)
-    elif is_plain and in_blocks and _suits_blocks(query, lengths, window):
-        output = attend_in_blocks(tokens[0], tokens[1], tokens[2], lengths, kwargs.get("scaling"))
+    window, is_plain, copies = _sliding_window(module, kwargs), not _needs_more(kwargs), kwargs.get(COPIES)
+    whole = _lengths(bounds if copies is None else copies.bounds)
+    if is_plain and in_blocks and _suits_blocks(query, whole, window):
+        scaling, is_shared = kwargs.get("scaling"), copies is not None
+        output = attend_in_blocks(tokens[0], tokens[1], tokens[2], _lengths(bounds), scaling, is_shared)
     else:
-        output = _attend_each(module, tokens, lengths, window, kwargs)
+        tokens = tokens if copies is None else tuple(each.index_select(0, copies.places) for each in tokens)
+        if is_plain and fits_varlen(query, key, value):
+            output = attend_varlen(tokens, window, kwargs)
+        else:
+            output = _attend_each(module, tokens, whole, window, kwargs)
+        output = output if copies is None else output.index_select(0, copies.kept)
     return output.unflatten(0, (query.shape[0], query.shape[2])), None
 
 

@@ -7,6 +7,7 @@ algorithm 4) weights are not kept for the backward pass but computed again, a bl
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -16,16 +17,21 @@ BLOCK_QUERIES = 128
 """Tokens of a block: large enough for the products, small enough for its weights to stay in the cache."""
 
 
-class _Block(NamedTuple):
-    """Queries [start, end) of a document that begins at `first`; they see the keys [first, end)."""
+class _Document(NamedTuple):
+    """Tokens [start, end) of a document; `ahead` more stand at the beginning of all rows, which they see."""
 
-    first: int
+    ahead: int
     start: int
     end: int
 
 
 def attend_in_blocks(
-    query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int], scaling: float | None = None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    lengths: Sequence[int],
+    scaling: float | None = None,
+    is_shared: bool = False,
 ) -> Tensor:
     """Lets every token attend to those before it in its document, and to itself.
 
@@ -35,12 +41,13 @@ def attend_in_blocks(
         value: [tokens, key heads, value dim]
         lengths: Tokens of each document.
         scaling: Factor of the products of queries and keys; None is 1 / sqrt(dim).
+        is_shared: Whether the first document is the beginning of all others, which go on from there.
 
     Returns:
         [tokens, heads, value dim]
     """
     factor = query.shape[-1] ** -0.5 if scaling is None else scaling
-    output: Tensor = _BlockAttention.apply(query, key, value, tuple(lengths), factor)  # type: ignore[no-untyped-call]
+    output: Tensor = _BlockAttention.apply(query, key, value, _documents(lengths, is_shared), factor)  # type: ignore[no-untyped-call]
     return output
 
 
@@ -49,19 +56,21 @@ class _BlockAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...], scaling: float
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, documents: tuple[_Document, ...], scaling: float
     ) -> Tensor:
         """Returns [tokens, heads, value dim]; keeps its inputs alone."""
         ctx.save_for_backward(query, key, value)
-        ctx.lengths, ctx.scaling = lengths, scaling
+        ctx.documents, ctx.scaling = documents, scaling
         groups = query.shape[1] // key.shape[1]
         queries, keys, values = _grouped(query, key.shape[1]), key.transpose(0, 1), value.transpose(0, 1)
-        hidden = _future(groups, lengths, query)
+        hidden = _future(groups, documents, query)
         output = queries.new_empty(*queries.shape[:2], value.shape[-1])
-        for first, start, end in _blocks(lengths):
-            rows = slice(start * groups, end * groups)
-            weights = _weights(queries[:, rows], keys[:, first:end], hidden, scaling)
-            output[:, rows] = weights @ values[:, first:end]
+        for document in documents:
+            seen, carried = _seen(keys, document), _seen(values, document)
+            for block, last in _blocks(document):
+                rows = slice(block.start * groups, block.stop * groups)
+                weights = _weights(queries[:, rows], seen[:, :last], hidden, scaling)
+                output[:, rows] = weights @ carried[:, :last]
         return _ungrouped(output, len(query))
 
     @staticmethod
@@ -71,30 +80,50 @@ class _BlockAttention(torch.autograd.Function):
         groups = query.shape[1] // key.shape[1]
         queries, keys, values = _grouped(query, key.shape[1]), key.transpose(0, 1), value.transpose(0, 1)
         of_output = _grouped(gradients[0], key.shape[1])
-        hidden = _future(groups, ctx.lengths, query)
+        hidden = _future(groups, ctx.documents, query)
         # Blocks add to the gradients of the same keys, and 16 bits would round each sum.
         of_keys, of_values = (torch.zeros(each.shape, dtype=torch.float32) for each in (keys, values))
         of_queries = torch.empty_like(queries)
-        for first, start, end in _blocks(ctx.lengths):
-            rows = slice(start * groups, end * groups)
-            weights = _weights(queries[:, rows], keys[:, first:end], hidden, ctx.scaling)
-            of_values[:, first:end] += weights.mT @ of_output[:, rows]
-            of_weights = of_output[:, rows] @ values[:, first:end].mT
-            of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
-            of_queries[:, rows] = of_scores @ keys[:, first:end]
-            of_keys[:, first:end] += of_scores.mT @ queries[:, rows]
+        for document in ctx.documents:
+            seen, carried = _seen(keys, document), _seen(values, document)
+            for block, last in _blocks(document):
+                rows = slice(block.start * groups, block.stop * groups)
+                weights = _weights(queries[:, rows], seen[:, :last], hidden, ctx.scaling)
+                _add(of_values, document, weights.mT @ of_output[:, rows])
+                of_weights = of_output[:, rows] @ carried[:, :last].mT
+                of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+                of_queries[:, rows] = of_scores @ seen[:, :last]
+                _add(of_keys, document, of_scores.mT @ queries[:, rows])
         of_query = _ungrouped(of_queries.mul_(ctx.scaling), len(query))
         of_key = of_keys.mul_(ctx.scaling).to(key.dtype).transpose(0, 1)
         return of_query, of_key, of_values.to(value.dtype).transpose(0, 1), None, None
 
 
-def _blocks(lengths: Sequence[int]) -> Iterator[_Block]:
-    """Cuts documents into blocks of queries."""
-    first = 0
-    for length in lengths:
-        for start in range(first, first + length, BLOCK_QUERIES):
-            yield _Block(first, start, min(start + BLOCK_QUERIES, first + length))
-        first += length
+def _documents(lengths: Sequence[int], is_shared: bool) -> tuple[_Document, ...]:
+    """Says where each document lies, and what it sees before itself."""
+    bounds = pairwise(accumulate(lengths, initial=0))
+    return tuple(_Document(lengths[0] if is_shared and start else 0, start, end) for start, end in bounds)
+
+
+def _blocks(document: _Document) -> Iterator[tuple[slice, int]]:
+    """Cuts a document into blocks of queries; yields each with how many of the keys that it sees at most."""
+    for start in range(document.start, document.end, BLOCK_QUERIES):
+        end = min(start + BLOCK_QUERIES, document.end)
+        yield slice(start, end), document.ahead + end - document.start
+
+
+def _seen(tensor: Tensor, document: _Document) -> Tensor:
+    """Returns [key heads, tokens, dim] of what a document's last token sees."""
+    own = tensor[:, document.start : document.end]
+    return torch.cat([tensor[:, : document.ahead], own], dim=1) if document.ahead else own
+
+
+def _add(sums: Tensor, document: _Document, parts: Tensor) -> None:
+    """Adds what is for the first of the tokens that a document sees, [key heads, seen, dim]."""
+    ahead = document.ahead
+    if ahead:
+        sums[:, :ahead] += parts[:, :ahead]
+    sums[:, document.start : document.start + parts.shape[1] - ahead] += parts[:, ahead:]
 
 
 def _weights(queries: Tensor, keys: Tensor, hidden: Tensor, scaling: float) -> Tensor:
@@ -107,9 +136,9 @@ def _weights(queries: Tensor, keys: Tensor, hidden: Tensor, scaling: float) -> T
     return torch.softmax(scores, -1)
 
 
-def _future(groups: int, lengths: Sequence[int], like: Tensor) -> Tensor:
+def _future(groups: int, documents: Sequence[_Document], like: Tensor) -> Tensor:
     """Returns [queries x groups, queries]: minus infinity where a key comes after its query, else 0."""
-    size = min(BLOCK_QUERIES, max(lengths))
+    size = min(BLOCK_QUERIES, max(document.end - document.start for document in documents))
     mask = torch.full((size, size), -torch.inf, dtype=like.dtype, device=like.device)
     return mask.triu(1).repeat_interleave(groups, dim=0)
 

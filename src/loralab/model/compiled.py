@@ -4,21 +4,19 @@ The layers around them stay as they are: their products take most of the time, a
 and recomputation would break a compiled graph of the whole.
 """
 
-import inspect
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from types import MethodType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from loralab.errors import ConfigError
+from loralab.model.elementwise import feed_forward, is_gated
 
-GATED = "self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))"
-"""What the gated feed-forward layers of transformers compute (arXiv:2002.05202, equation 6)."""
 COMPILER = "g++"
 """What PyTorch's compiler runs on a CPU where `CXX` names no other."""
 
@@ -43,10 +41,10 @@ def compile_elementwise(model: nn.Module) -> int:
             if kind not in compiled:
                 compiled[kind] = torch.compile(kind.forward, dynamic=True)
             module.forward = MethodType(compiled[kind], module)
-        elif GATED in _source(kind):
+        elif is_gated(kind):
             # The compiler would tell the modules apart, which hold no values and are all alike.
             act = acts.setdefault(type(module.act_fn), module.act_fn)  # type: ignore[arg-type]
-            module.forward = MethodType(_feed_forward(product, act), module)
+            module.forward = MethodType(feed_forward(partial(product, act)), module)
         else:
             continue
         num_changed += 1
@@ -76,19 +74,3 @@ def check_compiler(device: torch.device) -> None:
 def _gate(act: nn.Module, gate: Tensor, up: Tensor) -> Tensor:
     product: Tensor = act(gate) * up
     return product
-
-
-def _feed_forward(product: Callable[..., Tensor], act: nn.Module) -> Callable[[Any, Tensor], Tensor]:
-    def forward(self: Any, x: Tensor) -> Tensor:
-        hidden: Tensor = self.down_proj(product(act, self.gate_proj(x), self.up_proj(x)))
-        return hidden
-
-    return forward
-
-
-def _source(kind: type[nn.Module]) -> str:
-    """Returns the code of a class's forward pass; nothing where there is none to read."""
-    try:
-        return inspect.getsource(kind.forward)
-    except (OSError, TypeError):
-        return ""

@@ -10,10 +10,11 @@ from transformers import PreTrainedModel
 
 from loralab.config.speed import SpeedConfig
 from loralab.data.collate import MicroBatch
+from loralab.data.shared_prefix import Shortened, without_repeats
 from loralab.errors import ModelError
 from loralab.losses.liger import nll_in_place, runs_liger
 from loralab.losses.sft import NllAndGradient, chunk_positions, plain_nll, token_nll
-from loralab.model.attention import document_arguments
+from loralab.model.attention import document_arguments, shares_beginnings
 from loralab.model.lora import causal_lm
 from loralab.model.messages import first_line
 
@@ -39,15 +40,18 @@ def hidden_states(model: PeftModel | PreTrainedModel, batch: MicroBatch) -> Tens
         [batch, seq, hidden], of the text alone where virtual tokens stand before it.
     """
     base = causal_lm(model) if isinstance(model, PeftModel) else model
+    short: Shortened | None = None
     arguments: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
     if isinstance(model, PeftModel) and has_virtual_tokens(model):
         arguments = virtual_token_arguments(model, batch.input_ids, batch.attention_mask)
     elif batch.bounds is not None:
-        arguments |= document_arguments(base, batch.bounds, batch.input_ids.device)
-        arguments["position_ids"] = batch.position_ids
+        short = without_repeats(batch) if shares_beginnings(base) else None
+        rows, bounds = short or batch, short.bounds if short else batch.bounds
+        arguments |= document_arguments(base, bounds, rows.input_ids.device, short is not None)
+        arguments |= {"input_ids": rows.input_ids, "position_ids": rows.position_ids}
     output = base.base_model(use_cache=False, **arguments)
     hidden: Tensor = output.last_hidden_state
-    return hidden[:, -batch.input_ids.shape[1] :]
+    return hidden[:, -batch.input_ids.shape[1] :] if short is None else hidden[0][short.places]
 
 
 def has_virtual_tokens(model: PeftModel) -> bool:

@@ -31,7 +31,7 @@ from loralab.model.attention import (
     keeps_documents_apart,
 )
 from loralab.model.checkpointing import recompute_layers
-from loralab.model.fused_lora import fuse_lora
+from loralab.model.faster import run_faster
 from loralab.model.head import hidden_states, target_nll
 from loralab.model.layer_samples import (
     decoder_layers,
@@ -153,8 +153,7 @@ def build_shadow(model: PreTrainedModel, request: MemoryRequest, device_type: st
     )
     with torch.device("meta"):
         adapted = attach_adapter(shadow, lora, 0, context).train()
-    if request.speed.fused_lora:
-        fuse_lora(adapted)
+    run_faster(adapted, request.speed)
     return adapted
 
 
@@ -270,10 +269,12 @@ def _micro_batch(request: MemoryRequest) -> MicroBatch:
     shape = (request.rows, request.width)
     ids, mask, labels = (torch.empty(shape, dtype=torch.long) for _ in range(3))
     if request.documents is None:
-        return MicroBatch(ids, mask, labels, lengths=request.lengths)
+        return MicroBatch(ids, mask, labels, lengths=request.lengths, shared_prefix=request.shared_prefix)
     positions = torch.empty(shape, dtype=torch.long)
     bounds = tuple(accumulate(request.documents, initial=0))
-    return MicroBatch(ids, mask, labels, position_ids=positions, bounds=bounds)
+    return MicroBatch(
+        ids, mask, labels, position_ids=positions, bounds=bounds, shared_prefix=request.shared_prefix
+    )
 
 
 def _loss(base: PreTrainedModel, hidden: Tensor, request: MemoryRequest, device_type: str) -> Tensor:

@@ -39,6 +39,8 @@ class MemoryRequest:
     """Lengths of the documents of packed rows laid end to end, which they fill; None for padded rows."""
     lengths: tuple[int, ...] | None = None
     """Tokens of each padded row where rows go through the model without their padding, if it can."""
+    shared_prefix: int = 0
+    """Tokens that all documents begin with, or rows without padding, where they are computed once."""
     accumulation: int = 1
     """Micro-batches of a step; from the second on, all gradients are there from the start."""
     shards: int = 1

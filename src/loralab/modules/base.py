@@ -31,7 +31,7 @@ from loralab.metrics import (
 from loralab.model.adapters.offsets import load_offsets, offsets
 from loralab.model.adapters.registry import step_hooks
 from loralab.model.attention import keeps_documents_apart
-from loralab.model.lora import cast_adapter, causal_lm, trainable
+from loralab.model.lora import cast_adapter, causal_lm, has_dropout, trainable
 from loralab.modules.guard import OUT_OF_MEMORY, SKIPPED, Guard, Incident
 from loralab.modules.stepping import Halved, MicroBatchLimit
 from loralab.optim.build import build_optimizer
@@ -81,6 +81,8 @@ class AdapterModule(pl.LightningModule):
         self.peak_lr = config.optim.lr
         self.padding_free = config.trainer.speed.padding_free and keeps_documents_apart(causal_lm(model))
         """Whether padded rows go through the model end to end, without their padding."""
+        self.draws = config.trainer.neftune_alpha > 0 or has_dropout(model)
+        """Whether something random tells apart what is computed of equal tokens in training."""
         self.masters = MasterWeights(trainable(model), dtype)
         # What the adapter holds besides them, such as fixed random projections.
         cast_adapter(model, dtype)
@@ -108,6 +110,8 @@ class AdapterModule(pl.LightningModule):
 
     def laid_out(self, batch: MicroBatch) -> MicroBatch:
         """Returns the rows as the model sees them."""
+        if not self.config.trainer.speed.shared_prefix or (self.training and self.draws):
+            batch = batch._replace(shared_prefix=0)
         return without_padding(batch) if self.padding_free else batch
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -86,7 +86,8 @@ def _widest(layout: Layout, planner: MemoryPlan, rows: int) -> MicroBatch:
     if layout.pack_length is not None:
         chosen = [layout.unit(0, number) for number in range(min(rows, layout.num_units))]
         packed = [[examples[int(number)] for number in row] for row in chosen]
-        return pack_examples(packed, layout.pack_length, pad_id)
+        # Other rows may have no beginning in common.
+        return pack_examples(packed, layout.pack_length, pad_id)._replace(shared_prefix=0)
     longest_first = layout.mixture[np.argsort(-layout.lengths[layout.mixture], kind="stable")]
     batch = pad_examples([examples[int(number)] for number in longest_first[:rows]], pad_id)
     # With their padding: as many tokens may come without any, in shorter rows.

@@ -17,10 +17,11 @@ from loralab.data.cutting import MicroBatchSize
 from loralab.data.layout import Layout
 from loralab.data.packing import document_bounds
 from loralab.data.prepare import PreparedData
-from loralab.data.store import supervised_of
+from loralab.data.store import common_prefix_of, supervised_of
 from loralab.errors import ConfigError
 from loralab.model.attention_choice import choose_attention, runs_without_padding
 from loralab.model.load import load_config, skeleton
+from loralab.model.lora import has_dropout
 from loralab.model.memory import estimate_memory
 from loralab.model.memory_advice import Remedies, allowed_remedies, check_memory
 from loralab.model.memory_request import MemoryEstimate, MemoryRequest
@@ -144,11 +145,21 @@ class MemoryPlan:
             optimizer=kind_of_state(config.optim),
             documents=batch.documents,
             lengths=batch.lengths if self._is_padding_free(config) else None,
+            shared_prefix=self._shared_prefix if self._shares_prefix(config) else 0,
             accumulation=-(-rows_per_step(config, layout) // (num_units * config.trainer.num_processes)),
             shards=config.trainer.num_shards,
             speed=config.trainer.speed,
             offload=config.trainer.offload_activations,
         )
+
+    @cached_property
+    def _shared_prefix(self) -> int:
+        return common_prefix_of(self.data.train.examples)
+
+    def _shares_prefix(self, config: TrainConfig) -> bool:
+        """Whether nothing random tells copies of the same tokens apart."""
+        draws = config.lora.dropout > 0 or config.trainer.neftune_alpha > 0 or has_dropout(self.model)
+        return config.trainer.speed.shared_prefix and not draws
 
     def _is_padding_free(self, config: TrainConfig) -> bool:
         architecture, _ = self._architecture

@@ -11,7 +11,7 @@ from loralab.config.schema import EvaluateConfig, TrainConfig
 from loralab.errors import ConfigError
 from loralab.evaluation.compare import compare
 from loralab.evaluation.tables import print_comparison
-from loralab.model.fused_lora import fuse_lora
+from loralab.model.faster import run_faster
 from loralab.model.load import load_base
 from loralab.model.lora import load_adapter
 from loralab.runs.folder import RunFolder, find_run, resume_command
@@ -39,8 +39,7 @@ def evaluate_run(config: EvaluateConfig) -> RunFolder:
     meter = MemoryMeter(setup.device)
     base = load_base(settings.model, settings.quant, setup.device, setup.dtype)
     model = load_adapter(base, trained.adapter_dir, setup.dtype)
-    if settings.trainer.speed.fused_lora:
-        fuse_lora(model)
+    run_faster(model, settings.trainer.speed)
     comparison = compare(model, setup.tokenizer, setup.data, settings.eval, console)
     record_comparison(run, comparison, settings.eval.samples)
     update_summary(run, {

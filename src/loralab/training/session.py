@@ -30,7 +30,7 @@ from loralab.model.adapters.origin import base_facts, check_same_base
 from loralab.model.attention import allow_padding_free, enable_document_attention
 from loralab.model.checkpointing import recompute_layers
 from loralab.model.compiled import compile_elementwise
-from loralab.model.fused_lora import fuse_lora
+from loralab.model.faster import run_faster
 from loralab.model.load import load_base
 from loralab.model.lora import attach_adapter, causal_lm
 from loralab.model.offloading import CudaLink
@@ -152,8 +152,7 @@ def build_module(run: RunFolder, plan: TrainingPlan, setup: Setup, meter: Memory
     module = MODULES[config.objective.name](
         model, plan.steps, config, setup.dtype, data.source_names, max(1, len(data.shares))
     )
-    if config.trainer.speed.fused_lora:
-        fuse_lora(model)
+    run_faster(model, config.trainer.speed)
     if config.trainer.speed.compile:
         compile_elementwise(causal_lm(model))
     if is_sharded(config.trainer):

@@ -129,7 +129,7 @@ def test_rows_without_padding_lie_end_to_end() -> None:
 
 @pytest.mark.parametrize(("total", "width"), [(16, 16), (17, 32), (256, 256), (257, 320), (321, 384)])
 def test_few_widths_are_left_of_many_sums_of_tokens(total: int, width: int) -> None:
-    rows = pad_examples([example(*[5] * (total - 9)), example(*[5] * 9)], PAD)
+    rows = pad_examples(of_lengths(total - 9, 9), PAD)
     batch = without_padding(rows)
     assert batch.input_ids.shape == (1, width)
     assert batch.bounds is not None

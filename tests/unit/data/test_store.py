@@ -12,7 +12,7 @@ from loralab.data.masking import Encoded, make_example
 from loralab.data.prepare import DAMAGED
 from loralab.data.records import Conversation, Message
 from loralab.data.serialization import record_to_json
-from loralab.data.store import ExampleStore, example_columns, lengths_of, store_writer
+from loralab.data.store import ExampleStore, common_prefix_of, example_columns, lengths_of, store_writer
 
 
 def conversation(row: int) -> Conversation:
@@ -51,6 +51,21 @@ def test_examples_are_read_back_as_they_were_made(store: ExampleStore) -> None:
     assert expected[2].labels == [-100, 2, -100, 4, 5]
     assert expected[2].weights == [0.0, 0.5, 0.0, 2.0, 2.0]
     assert expected[0].weights is None
+
+
+def test_a_common_beginning_is_that_of_all_examples(tmp_path: Path, store: ExampleStore) -> None:
+    """Over several batches, the last of which has the shortest one."""
+    assert common_prefix_of(store) == 0
+    rows = [[7, 8, 9, 1], [7, 8, 9, 2, 3], [7, 8, 9, 1], [7, 8, 5]]
+    path = tmp_path / "alike.arrow"
+    with store_writer(path) as write:
+        for part in (slice(0, 2), slice(2, 4)):
+            encoded = [Encoded(ids, ((0, 1, 1.0),)) for ids in rows[part]]
+            write(example_columns(encoded, [conversation(1)] * 2, [0, 0]))
+    alike = ExampleStore(path)
+    assert common_prefix_of(alike) == 2
+    assert common_prefix_of(alike[:2]) == 3
+    assert common_prefix_of([]) == 0
 
 
 def test_numbers_are_known_without_building_examples(store: ExampleStore) -> None:

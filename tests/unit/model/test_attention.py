@@ -7,6 +7,7 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface
 
+from loralab.data.collate import MicroBatch
 from loralab.data.packing import document_bounds, document_positions
 from loralab.errors import ModelError
 from loralab.model import attention, attention_choice, varlen_attention
@@ -20,6 +21,7 @@ from loralab.model.attention import (
     keeps_documents_apart,
 )
 from loralab.model.attention_choice import runs_without_padding
+from loralab.model.head import hidden_states
 
 SMALL = {
     "vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
@@ -142,6 +144,39 @@ def test_packed_documents_equal_documents_alone(name: str) -> None:
         max(float((one - two).detach().abs().max()) for one, two in zip(unseparated, expected, strict=True))
         > 1e-2
     )
+
+
+@pytest.mark.parametrize("in_blocks", [False, True])
+@pytest.mark.parametrize("name", PRESETS)
+def test_documents_that_share_their_beginning_equal_whole_ones(
+    name: str, in_blocks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three tokens are shared, which is less than the windows of 4 and 5; documents are longer than those."""
+    monkeypatch.setattr(attention, "_suits_blocks", lambda query, whole, window: window is None)
+    model, documents = build(name), random_documents()
+    for row in documents:
+        for document in row:
+            document[:3] = torch.tensor([3, 4, 5])[: len(document)]
+    # Alone, a document of one token is no copy of the beginning.
+    documents[0].pop()
+    enable_document_attention(model, in_blocks)
+    bounds = document_bounds([[len(document) for document in row] for row in documents], WIDTH)
+    ids, positions = pack(documents), torch.from_numpy(document_positions(bounds)).view(-1, WIDTH)
+    batch = MicroBatch(ids, (ids > 0).long(), ids, position_ids=positions, bounds=bounds)
+    expected = unpack(hidden_states(model, batch), documents)
+    weighted_sum(expected).backward()
+    expected_gradients = gradients(model)
+    widths: list[int] = []
+    model.get_input_embeddings().register_forward_hook(lambda *args: widths.append(args[2].shape[1]))
+
+    actual = unpack(hidden_states(model, batch._replace(shared_prefix=3)), documents)
+    weighted_sum(actual).backward()
+
+    # 2 x 17 tokens, five documents with those of padding; what is left is filled up to a multiple of 16.
+    assert widths == [32]
+    for shared, alone in zip(actual, expected, strict=True):
+        torch.testing.assert_close(shared, alone, rtol=1e-5, atol=1e-5)
+    assert_same_gradients(gradients(model), expected_gradients)
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2"])

@@ -60,6 +60,32 @@ def test_every_token_attends_to_those_before_it_in_its_document(
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("rests", [(4, 2), (3, 9, 1), (13, 0, 4)], ids=str)
+@pytest.mark.parametrize("shared", [1, 3, 4, 6])
+def test_a_shared_beginning_gives_what_copies_of_it_give(
+    monkeypatch: pytest.MonkeyPatch, shared: int, rests: tuple[int, ...]
+) -> None:
+    """The gradients of the copies add up in the one that stands for all."""
+    monkeypatch.setattr(block_attention, "BLOCK_QUERIES", 4)
+    lengths = [shared, *(rest for rest in rests if rest)]
+    given = inputs(lengths, 6, 2, torch.float64)
+    begins = [shared + sum(rests[:number]) for number in range(len(rests))]
+    places = [
+        place
+        for begin, rest in zip(begins, rests, strict=True)
+        for place in (*range(shared), *range(begin, begin + rest))
+    ]
+    first = [places.index(place) for place in range(sum(lengths))]
+
+    found = outputs_and_gradients(attend_in_blocks(*given, lengths, 0.3, is_shared=True), given)
+
+    copied = [tensor[places] for tensor in given]
+    whole = attend_slowly(*copied, [shared + rest for rest in rests], 0.3)
+    expected = outputs_and_gradients(whole[first], given)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
 def test_the_usual_scale_is_that_of_the_width_of_a_head() -> None:
     given = inputs((7,), 2, 2, torch.float64)
     expected = attend_in_blocks(*given, (7,), 1 / math.sqrt(DIM))

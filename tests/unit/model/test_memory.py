@@ -11,6 +11,7 @@ from loralab.data.collate import MicroBatch
 from loralab.errors import ConfigError
 from loralab.model import memory
 from loralab.model.checkpointing import recompute_layers
+from loralab.model.faster import run_faster
 from loralab.model.layer_samples import LayerSample
 from loralab.model.load import skeleton
 from loralab.model.lora import attach_adapter, trainable
@@ -95,6 +96,7 @@ def test_the_estimate_is_what_a_real_step_takes(tiny, dtype, checkpointing):
     real = LlamaForCausalLM(TINY).to(dtype)
     recompute_layers(real, checkpointing)
     model = attach_adapter(real, REQUEST.lora, seed=0).train()
+    run_faster(model, REQUEST.speed)
     masters = MasterWeights(trainable(model), dtype)
     ids = torch.randint(0, 100, (2, 32))
     labels = torch.full_like(ids, -100)
@@ -110,6 +112,18 @@ def test_the_estimate_is_what_a_real_step_takes(tiny, dtype, checkpointing):
     estimated = parts_of(tiny, dtype=dtype, checkpointing=checkpointing)
     moving = sum(estimated[part] for part in ("gradients", "activations", "logits", "workspace"))
     assert moving == pytest.approx(taken, rel=0.02)
+
+
+@pytest.mark.parametrize("rows", [{"lengths": (20, 12, 24, 8)}, {"documents": (20, 12, 24, 8), "rows": 1}])
+def test_a_beginning_that_all_share_is_kept_once(tiny, rows):
+    """Four rows of which 8 tokens are shared are 40 tokens: filled up to 48, where they were 64."""
+    request = replace(REQUEST, **{"rows": 4, "width": 64 if "documents" in rows else 24, **rows})
+    whole, short = (
+        estimate_memory(tiny, replace(request, shared_prefix=shared), "cpu").parts["activations"]
+        for shared in (0, 8)
+    )
+    # But for the last hidden states, which are laid out whole again.
+    assert short == pytest.approx(whole * 48 / 64 + (64 - 48) * 64 * 2, rel=0.02)
 
 
 @pytest.mark.parametrize("device_type", ["cpu", "cuda"])
@@ -284,9 +298,10 @@ def test_offloading_takes_the_bytes_of_every_input_that_moves(checkpointing, kep
     # recompute, which is in use next.
     assert fallen[HEAD] == (kept - 2) * one
     if checkpointing is True:
-        # At the highest moment of the last layer its input has served, and that of the layer before is back.
-        assert fallen["backward of the last layer of kind 0"] == (kept - 2) * one
-        assert fallen["backward of the first layer of kind 0"] == 0
+        # In the last layer its input, which its first norm needs to the end, and that of the layer before are
+        # back too; in the first layer the input is there twice, as it was and as it came back.
+        assert fallen["backward of the last layer of kind 0"] == (kept - 3) * one
+        assert fallen["backward of the first layer of kind 0"] == -one
 
 
 def test_logits_that_become_their_gradient_take_no_float32(tiny):

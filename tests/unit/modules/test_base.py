@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from loralab.config.data import DataConfig
 from loralab.config.model import LoraConfig, ModelConfig, QuantConfig
 from loralab.config.schema import OptimConfig, ScheduleConfig, TrainConfig, TrainerConfig
+from loralab.config.speed import SpeedConfig
 from loralab.data.collate import MicroBatch, collate_step, make_step, pack_examples, pad_examples
 from loralab.data.cutting import MicroBatchSize
 from loralab.data.masking import IGNORE_INDEX, Example
@@ -29,7 +30,7 @@ from loralab.metrics import TRAIN_GRAD_NORM, TRAIN_LOSS, TRAIN_LR
 from loralab.model.attention import enable_document_attention
 from loralab.model.checkpointing import recompute_layers
 from loralab.model.load import load_base
-from loralab.model.lora import attach_adapter, causal_lm, trainable
+from loralab.model.lora import attach_adapter, causal_lm, has_dropout, trainable
 from loralab.modules.sft import SFTModule
 
 CPU = torch.device("cpu")
@@ -286,6 +287,45 @@ def test_rows_without_padding_give_the_same_step(
     found = run_step(dense, examples[:7], micro_batch_size=3)
     assert_same_step(dense, plain, found, run_step(plain, examples[:7], micro_batch_size=3))
     assert [rows for rows, _ in seen] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("trainer", "training", "expected"),
+    [
+        ({}, True, True),
+        ({"speed": SpeedConfig(shared_prefix=False)}, True, False),
+        # Noise tells the copies of the same tokens apart; there is none in validation.
+        ({"neftune_alpha": 5.0}, True, False),
+        ({"neftune_alpha": 5.0}, False, True),
+    ],
+)
+def test_what_rows_begin_with_goes_through_the_model_once(
+    tiny_model_dir: Path, trainer: dict[str, object], training: bool, expected: bool
+) -> None:
+    module = build(tiny_model_dir, **trainer).train(training)
+    enable_document_attention(causal_lm(module.model))
+    module.padding_free = True
+    seen: list[int] = []
+    causal_lm(module.model).get_input_embeddings().register_forward_hook(
+        lambda layer, inputs, output: seen.append(output.shape[1])
+    )
+    beginning = list(range(5, 37))
+    ids = [[*beginning, *rest] for rest in ([3, 4], [7], [8])]
+    rows = [Example(each, each, Conversation(())) for each in ids]
+    assert len(module.item_losses(pad_examples(rows, 0)).losses) == 33 + 32 + 32
+    # 34 + 33 + 33 tokens, or 32 + 2 + 1 + 1 filled up to a multiple of 16.
+    assert seen == [48 if expected else 112]
+
+
+def test_dropout_tells_copies_of_the_same_tokens_apart(tiny_model_dir: Path) -> None:
+    plain, dropping, attending = (
+        load_base(ModelConfig(path=str(tiny_model_dir)), QuantConfig(name="none"), CPU, torch.float32)
+        for _ in range(3)
+    )
+    assert not has_dropout(attach_adapter(plain, LoraConfig(r=4), seed=0))
+    assert has_dropout(attach_adapter(dropping, LoraConfig(r=4, dropout=0.1), seed=0))
+    attending.model.layers[0].self_attn.attention_dropout = 0.1
+    assert has_dropout(attending)
 
 
 @pytest.fixture(scope="module")

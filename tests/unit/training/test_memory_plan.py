@@ -13,6 +13,7 @@ import torch
 from loralab.config.data import DataConfig
 from loralab.config.model import ModelConfig
 from loralab.config.schema import TrainConfig, TrainerConfig
+from loralab.config.speed import SpeedConfig
 from loralab.data.cutting import MicroBatchSize
 from loralab.data.layout import Layout
 from loralab.training import memory_plan
@@ -102,10 +103,31 @@ def test_groups_are_counted_by_accumulation() -> None:
 
 
 def plan_of(tiny_model_dir: Path, **trainer: object) -> MemoryPlan:
-    examples = [SimpleNamespace(num_supervised=int(number)) for number in SUPERVISED]
+    examples = [
+        SimpleNamespace(num_supervised=int(number), input_ids=[1, 2, 3, place])
+        for place, number in enumerate(SUPERVISED, start=4)
+    ]
     data: Any = SimpleNamespace(train=SimpleNamespace(examples=examples))
     config = TrainConfig(model=ModelConfig(path=str(tiny_model_dir)), trainer=TrainerConfig(**trainer))  # type: ignore[arg-type]
     return MemoryPlan(config, data, (torch.device("cpu"), torch.float32), 0)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "dropout", "shared"),
+    [
+        ({}, 0.0, 3),
+        ({"speed": SpeedConfig(shared_prefix=False)}, 0.0, 0),
+        # Copies of the same tokens are told apart by what is random.
+        ({"neftune_alpha": 5.0}, 0.0, 0),
+        ({}, 0.1, 0),
+    ],
+)
+def test_what_all_examples_begin_with_counts_once(
+    tiny_model_dir: Path, trainer: dict[str, object], dropout: float, shared: int
+) -> None:
+    plan = plan_of(tiny_model_dir, **trainer)
+    plan.config.lora.dropout = dropout
+    assert plan.request(MicroBatchSize(rows=2), layout()).shared_prefix == shared
 
 
 def test_what_is_free_is_read_before_the_weights_take_their_part(

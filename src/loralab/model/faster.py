@@ -1,0 +1,20 @@
+"""What of a model runs in fewer passes over memory, as `trainer.speed` lets it."""
+
+from peft import PeftModel
+
+from loralab.config.speed import SpeedConfig
+from loralab.model.elementwise import recompute_elementwise
+from loralab.model.fused_lora import fuse_lora
+
+
+def run_faster(model: PeftModel, speed: SpeedConfig) -> None:
+    """Replaces the forward passes of layers by faster ones of the same numbers, in place.
+
+    Args:
+        model: The adapted model.
+        speed: Which of them.
+    """
+    if speed.fused_lora:
+        fuse_lora(model)
+    if speed.recompute_elementwise:
+        recompute_elementwise(model)
