@@ -186,7 +186,6 @@ def warm_up(dtype: Any) -> None:
 
     from loralab.config.model import LoraConfig
     from loralab.config.schema import OptimConfig
-    from loralab.config.speed import SpeedConfig
     from loralab.model.attention import allow_padding_free
     from loralab.model.lora import attach_adapter, trainable
     from loralab.optim.build import build_optimizer

@@ -17,6 +17,9 @@ class SpeedConfig:
     shared_prefix: bool = True
     """Compute what all examples of a micro-batch begin with, such as a system prompt, once; for packed rows
     and those without padding, where neither dropout nor noise tells the copies apart."""
+    parallel_rows: bool = True
+    """Let rows go through the model side by side, each on a thread of its own, instead of all threads through
+    one operator after another; on a CPU, for packed rows and those without padding."""
     block_attention: bool = True
     """Attention of packed rows as few large matrix products; on a CPU in bfloat16. Its scores are rounded to
     that type, as in transformers' `eager`, where PyTorch's kernel keeps float32."""

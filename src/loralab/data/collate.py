@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple, cast
 
 import torch
@@ -133,12 +134,32 @@ def without_padding(batch: MicroBatch) -> MicroBatch:
     Args:
         batch: Rows padded on the right; packed ones come back as they are.
     """
-    if batch.lengths is None:
-        return batch
-    width, total = batch.input_ids.shape[1], sum(batch.lengths)
+    return batch if batch.lengths is None else take_documents(batch, documents_of(batch))
+
+
+def documents_of(batch: MicroBatch) -> list[tuple[int, int]]:
+    """Returns where each document begins in the rows laid end to end, and how many tokens it has.
+
+    Padding is left out of padded rows, and a document of its own in packed ones.
+    """
+    if batch.bounds is not None:
+        return [(start, end - start) for start, end in pairwise(batch.bounds)]
+    width = batch.input_ids.shape[1]
+    return [(row * width, length) for row, length in enumerate(batch.lengths or ())]
+
+
+def take_documents(batch: MicroBatch, documents: Sequence[tuple[int, int]]) -> MicroBatch:
+    """Lays some documents of a micro-batch end to end in one packed row.
+
+    Args:
+        batch: Rows, [batch, seq].
+        documents: Some of `documents_of` it.
+    """
+    lengths = [length for _, length in documents]
+    total = sum(lengths)
     # Where the common beginning will be left out, that changes the number of tokens once more.
-    bounds = document_bounds([batch.lengths], total if batch.shared_prefix else filled_width(total))
-    spans = [torch.arange(length) + row * width for row, length in enumerate(batch.lengths)]
+    bounds = document_bounds([lengths], total if batch.shared_prefix else filled_width(total))
+    spans = [torch.arange(start, start + length) for start, length in documents]
     places = torch.cat(spans).to(batch.input_ids.device, non_blocking=True)
 
     def laid(rows: Tensor | None, filler: int) -> Tensor | None:

@@ -9,9 +9,8 @@ from lightning.fabric.utilities import move_data_to_device
 from peft import PeftModel
 
 from loralab.data.collate import MicroBatch
-from loralab.losses.parts import SourceMeans
+from loralab.losses.parts import SourceMeans, several
 from loralab.model.lora import causal_lm
-from loralab.modules.base import several
 from loralab.modules.sft import token_losses
 
 

@@ -1,6 +1,6 @@
 """What an objective returns: the losses of single items, so that any mean can be taken of them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,3 +51,8 @@ class SourceMeans(Metric):
     def compute(self) -> Tensor:
         """Returns [1 + sources]: the mean over all items, then that of each source, NaN where it has none."""
         return torch.cat([(self.sums.sum() / self.weights.sum())[None], self.sums / self.weights])
+
+
+def several(by_source: dict[str, Any]) -> dict[str, Any]:
+    """Keeps figures of single sources where there is more than one source to tell apart."""
+    return by_source if len(by_source) > 1 else {}

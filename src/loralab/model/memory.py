@@ -57,6 +57,7 @@ from loralab.model.memory_request import (
     MemoryEstimate,
     MemoryRequest,
 )
+from loralab.model.memory_shares import largest_share, side_by_side
 from loralab.model.memory_static import loaded_bytes, static_parts, with_loading
 from loralab.model.shadow import HIDDEN, ShadowLink, fill_with_fakes, gpu_kernels, quantize_shadow, shadow_nll
 from loralab.model.tracing import StorageLog, peaks
@@ -170,6 +171,7 @@ def trace_step(model: PeftModel, request: MemoryRequest, device_type: str) -> di
     """
     base = causal_lm(model)
     layers = decoder_layers(base)
+    request, num_shares = largest_share(request) if keeps_documents_apart(base) else (request, 1)
     with FakeTensorMode(), gpu_kernels() if device_type == "cuda" else nullcontext():
         if layers is None:
             fill_with_fakes(model, request.dtype)
@@ -186,6 +188,7 @@ def trace_step(model: PeftModel, request: MemoryRequest, device_type: str) -> di
                 names = layer_stages(kinds, sample.layers)
                 traced.append(run_step(model, masters, request, device_type, names))
     stages = extrapolate(traced, [sample.missing for sample in samples])
+    stages = {name: side_by_side(parts, num_shares, request.dtype) for name, parts in stages.items()}
     if device_type == "cpu":
         for parts in stages.values():
             parts[GAPS] = gap_bytes(parts.total(), request.dtype)

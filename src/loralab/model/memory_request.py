@@ -45,6 +45,8 @@ class MemoryRequest:
     """Micro-batches of a step; from the second on, all gradients are there from the start."""
     shards: int = 1
     """Processes that the decoder layers are split among (`sharding.shard_base`)."""
+    threads: int = 1
+    """Threads of a CPU, each of which may take rows of its own; 1 where all work on the same ones."""
     speed: SpeedConfig = field(default_factory=SpeedConfig)
     """Which faster paths run."""
     offload: bool = False

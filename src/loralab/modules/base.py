@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import lightning.pytorch as pl
 import torch
@@ -16,7 +16,7 @@ from loralab.data.collate import MicroBatch, StepBatch, without_padding
 from loralab.data.plan import StepPlan
 from loralab.distributed.group import sum_gradients, sum_numbers, world_size
 from loralab.distributed.votes import Votes
-from loralab.losses.parts import LossParts, SourceMeans
+from loralab.losses.parts import LossParts, SourceMeans, several
 from loralab.metrics import (
     TRAIN_GRAD_NORM,
     TRAIN_LOSS,
@@ -33,6 +33,7 @@ from loralab.model.adapters.registry import step_hooks
 from loralab.model.attention import keeps_documents_apart
 from loralab.model.lora import cast_adapter, causal_lm, has_dropout, trainable
 from loralab.modules.guard import OUT_OF_MEMORY, SKIPPED, Guard, Incident
+from loralab.modules.row_threads import RowThreads
 from loralab.modules.stepping import Halved, MicroBatchLimit
 from loralab.optim.build import build_optimizer
 from loralab.optim.groups import set_learning_rate
@@ -52,6 +53,9 @@ class AdapterModule(pl.LightningModule):
     the first backward, so that one batch of 8 and four accumulated batches of 2 give the same update. An
     objective says only what a micro-batch costs.
     """
+
+    rows_are_items: ClassVar[bool] = False
+    """Whether each row has a loss of its own, so that rows may run side by side."""
 
     def __init__(
         self,
@@ -83,6 +87,8 @@ class AdapterModule(pl.LightningModule):
         """Whether padded rows go through the model end to end, without their padding."""
         self.draws = config.trainer.neftune_alpha > 0 or has_dropout(model)
         """Whether something random tells apart what is computed of equal tokens in training."""
+        may_share = config.trainer.speed.parallel_rows and config.trainer.num_shards == 1
+        self.row_threads = RowThreads(self.rows_are_items and may_share)
         self.masters = MasterWeights(trainable(model), dtype)
         # What the adapter holds besides them, such as fixed random projections.
         cast_adapter(model, dtype)
@@ -110,9 +116,27 @@ class AdapterModule(pl.LightningModule):
 
     def laid_out(self, batch: MicroBatch) -> MicroBatch:
         """Returns the rows as the model sees them."""
-        if not self.config.trainer.speed.shared_prefix or (self.training and self.draws):
-            batch = batch._replace(shared_prefix=0)
+        batch = self._with_own_prefixes(batch)
         return without_padding(batch) if self.padding_free else batch
+
+    def _with_own_prefixes(self, batch: MicroBatch) -> MicroBatch:
+        """Forgets what examples have in common where each is to have a beginning of its own."""
+        is_shared = self.config.trainer.speed.shared_prefix and not (self.training and self.draws)
+        return batch if is_shared else batch._replace(shared_prefix=0)
+
+    def shares(self, batch: MicroBatch) -> list[MicroBatch]:
+        """Returns what may run side by side of a micro-batch, on a CPU; what is random must come in order."""
+        is_laid = batch.lengths is None or self.padding_free
+        if not is_laid or self.device.type != "cpu" or (self.training and self.draws):
+            return [batch]
+        return self.row_threads.shares(self._with_own_prefixes(batch))
+
+    def batch_losses(self, batch: MicroBatch) -> LossParts:
+        """Returns the loss of each item of a micro-batch, found in the fastest way."""
+        shares = self.shares(batch)
+        if len(shares) == 1:
+            return self.item_losses(batch)
+        return self.row_threads.losses(self.item_losses, shares, list(trainable(self.model).values()))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Builds the optimizer over the float32 masters."""
@@ -148,7 +172,7 @@ class AdapterModule(pl.LightningModule):
 
     def _gather(self, batch: StepBatch, micro_batch: MicroBatch) -> Tensor:
         """Adds the gradients of a micro-batch to those of its step and returns its share of the loss."""
-        parts = self.item_losses(micro_batch)
+        parts = self.batch_losses(micro_batch)
         loss = parts.weighted().sum() / batch.loss_weight
         self.manual_backward(self.scaler.scale(loss))
         self._train_means.update(parts)
@@ -229,10 +253,11 @@ class AdapterModule(pl.LightningModule):
 
     def validation_step(self, batch: MicroBatch, batch_idx: int) -> None:
         """Adds a batch to the validation loss, and to that of the prompts where it is asked for."""
-        learned, prompt = self.validation_losses(batch)
-        self._val_means.update(learned)
-        if prompt is not None:
-            self._prompt_means.update(prompt)
+        tasks = [partial(self.validation_losses, share) for share in self.shares(batch)]
+        for learned, prompt in self.row_threads.run(tasks):
+            self._val_means.update(learned)
+            if prompt is not None:
+                self._prompt_means.update(prompt)
 
     def validation_losses(self, batch: MicroBatch) -> tuple[LossParts, LossParts | None]:
         """Returns the losses of what is learned, and of prompts where the objective tells them apart."""
@@ -271,8 +296,3 @@ class AdapterModule(pl.LightningModule):
         self._train_means.reset()
         named = zip(self.train_names, means, strict=True)
         return several({for_source(TRAIN_LOSS, name): loss for name, loss in named})
-
-
-def several(by_source: dict[str, Any]) -> dict[str, Any]:
-    """Keeps figures of single sources where there is more than one source to tell apart."""
-    return by_source if len(by_source) > 1 else {}

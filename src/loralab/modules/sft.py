@@ -50,6 +50,8 @@ def _losses_at(
 class SFTModule(AdapterModule):
     """Cross entropy on the supervised tokens."""
 
+    rows_are_items = True
+
     def item_losses(self, batch: MicroBatch) -> LossParts:
         """Returns the cross entropy of each supervised token; in training with the noise of NEFTune."""
         batch, alpha = self.laid_out(batch), self.config.trainer.neftune_alpha if self.training else 0.0

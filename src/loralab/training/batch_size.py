@@ -101,7 +101,7 @@ def _try_step(
     generators = random_state(device)
     module.train()
     try:
-        module.item_losses(move_data_to_device(batch, device)).weighted().sum().backward()
+        module.batch_losses(move_data_to_device(batch, device)).weighted().sum().backward()
         return meter.mark("trial").peak_gib * GIB
     except torch.OutOfMemoryError:
         return None

@@ -148,6 +148,7 @@ class MemoryPlan:
             shared_prefix=self._shared_prefix if self._shares_prefix(config) else 0,
             accumulation=-(-rows_per_step(config, layout) // (num_units * config.trainer.num_processes)),
             shards=config.trainer.num_shards,
+            threads=self._num_row_threads(config),
             speed=config.trainer.speed,
             offload=config.trainer.offload_activations,
         )
@@ -156,10 +157,18 @@ class MemoryPlan:
     def _shared_prefix(self) -> int:
         return common_prefix_of(self.data.train.examples)
 
+    def _num_row_threads(self, config: TrainConfig) -> int:
+        """Threads that rows may be shared out among."""
+        if self.device.type != "cpu" or config.trainer.num_shards > 1 or self._draws(config):
+            return 1
+        return torch.get_num_threads() if config.trainer.speed.parallel_rows else 1
+
+    def _draws(self, config: TrainConfig) -> bool:
+        """Whether something random tells copies of the same tokens apart in training."""
+        return config.lora.dropout > 0 or config.trainer.neftune_alpha > 0 or has_dropout(self.model)
+
     def _shares_prefix(self, config: TrainConfig) -> bool:
-        """Whether nothing random tells copies of the same tokens apart."""
-        draws = config.lora.dropout > 0 or config.trainer.neftune_alpha > 0 or has_dropout(self.model)
-        return config.trainer.speed.shared_prefix and not draws
+        return config.trainer.speed.shared_prefix and not self._draws(config)
 
     def _is_padding_free(self, config: TrainConfig) -> bool:
         architecture, _ = self._architecture

@@ -66,7 +66,7 @@ class Module(nn.Module):
         self.masters = nn.Linear(1, 1)
         self.most_rows, self.shapes = most_rows, list[tuple[int, ...]]()
 
-    def item_losses(self, batch: Any) -> Any:
+    def batch_losses(self, batch: Any) -> Any:
         self.shapes.append(tuple(batch.input_ids.shape))
         if len(batch.input_ids) > self.most_rows:
             raise torch.OutOfMemoryError

@@ -130,6 +130,25 @@ def test_what_all_examples_begin_with_counts_once(
     assert plan.request(MicroBatchSize(rows=2), layout()).shared_prefix == shared
 
 
+@pytest.mark.parametrize(
+    ("trainer", "dropout", "shared"),
+    [
+        ({}, 0.0, True),
+        ({"speed": SpeedConfig(parallel_rows=False)}, 0.0, False),
+        ({"neftune_alpha": 5.0}, 0.0, False),
+        ({}, 0.1, False),
+        ({"strategy": "fsdp", "devices": 2}, 0.0, False),
+    ],
+)
+def test_rows_side_by_side_take_memory_at_once(
+    tiny_model_dir: Path, trainer: dict[str, object], dropout: float, shared: bool
+) -> None:
+    plan = plan_of(tiny_model_dir, **trainer)
+    plan.config.lora.dropout = dropout
+    threads = plan.request(MicroBatchSize(rows=2), layout()).threads
+    assert threads == (torch.get_num_threads() if shared else 1)
+
+
 def test_what_is_free_is_read_before_the_weights_take_their_part(
     tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,49 @@
+"""What several shares take at once, from what one takes."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+
+from loralab.config.model import LoraConfig, QuantConfig
+from loralab.data import shares
+from loralab.model.memory_request import MemoryRequest
+from loralab.model.memory_shares import largest_share, side_by_side
+
+REQUEST = MemoryRequest(
+    QuantConfig("none"), LoraConfig(r=4), torch.bfloat16, rows=4, width=320, num_supervised=101,
+    checkpointing=False, lengths=(300, 280, 250, 240), threads=2,
+)  # fmt: skip
+
+
+def test_the_largest_share_has_its_part_of_the_rows_and_of_what_is_learned() -> None:
+    """From the longest on: 300 + 240 and 280 + 250 of 1,070 tokens."""
+    share, count = largest_share(REQUEST)
+    assert count == 2
+    assert (share.rows, share.lengths, share.width) == (2, (300, 240), 320)
+    assert share.num_supervised == 51  # 101 x 540 / 1,070 = 50.97
+
+
+def test_documents_of_packed_rows_come_in_a_row_of_their_own() -> None:
+    request = replace(REQUEST, rows=2, width=535, documents=REQUEST.lengths, lengths=None)
+    share, _ = largest_share(request)
+    assert (share.rows, share.width, share.documents) == (1, 540, (300, 240))
+
+
+@pytest.mark.parametrize("changes", [{"threads": 1}, {"lengths": None}, {"lengths": (900, 100)}], ids=str)
+def test_what_is_not_shared_is_taken_whole(changes: dict[str, object]) -> None:
+    request = replace(REQUEST, **changes)  # type: ignore[arg-type]
+    assert largest_share(request) == (request, 1)
+
+
+def test_what_moves_is_there_for_each_and_the_rest_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = Counter(activations=10, logits=3, workspace=2, gradients=8)
+    assert side_by_side(parts, 1, torch.bfloat16) == parts
+    # Gradients: two in 16 bits are one in 32.
+    twice = {"activations": 20, "logits": 6, "workspace": 4}
+    assert side_by_side(parts, 2, torch.bfloat16) == {**twice, "gradients": 8}
+    assert side_by_side(parts, 2, torch.float32) == {**twice, "gradients": 16}
+    monkeypatch.setattr(shares, "LEAST_TOKENS", 1)
+    four = largest_share(replace(REQUEST, threads=4, lengths=(5, 5, 5, 5)))
+    assert (four[0].lengths, four[1]) == ((5,), 4)
