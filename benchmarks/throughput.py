@@ -81,7 +81,7 @@ def run_ours(case: dict[str, Any], out: Path) -> dict[str, Any]:
     out.mkdir()
     (run / "adapter").rename(out / "adapter")
     peak_gib = read_summary(run)["memory/peak_gib"]
-    return {**speed(logged_steps(run)), "first_step_s": first_step_s, "peak_gib": peak_gib}
+    return {**speed(logged_steps(run)[1:]), "first_step_s": first_step_s, "peak_gib": peak_gib}
 
 
 def run_trl(case: dict[str, Any], out: Path) -> dict[str, Any]:

@@ -64,10 +64,9 @@ def read_summary(run: Path) -> dict[str, Any]:
 
 
 def speed(steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Returns tokens and supervised tokens per second of the steps after the first."""
-    later = steps[1:]
-    seconds = sum(step["train/tokens"] / step["train/tokens_per_s"] for step in later)
+    """Returns tokens and supervised tokens per second of some steps."""
+    seconds = sum(step["train/tokens"] / step["train/tokens_per_s"] for step in steps)
     return {
-        "tokens_per_s": sum(step["train/tokens"] for step in later) / seconds,
-        "supervised_per_s": sum(step["train/supervised_tokens"] for step in later) / seconds,
+        "tokens_per_s": sum(step["train/tokens"] for step in steps) / seconds,
+        "supervised_per_s": sum(step["train/supervised_tokens"] for step in steps) / seconds,
     }

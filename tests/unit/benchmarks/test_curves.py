@@ -8,7 +8,7 @@ from curves import MOST_TOKENS, Case, plan_curves, write_documents, write_held_o
 
 
 @pytest.mark.parametrize(
-    ("tokens", "steps"), [(256, 4), (512, 4), (1024, 3), (2000, 3), (2048, 2), (8192, 2)]
+    ("tokens", "steps"), [(256, 4), (512, 4), (1024, 3), (2000, 3), (2048, 2), (4096, 1), (8192, 1)]
 )
 def test_short_steps_are_timed_more_often(tokens: int, steps: int) -> None:
     assert Case(length=tokens).num_steps == steps
