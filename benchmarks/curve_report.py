@@ -99,7 +99,7 @@ def to_markdown(report: dict[str, Any]) -> str:
         "# How cost grows", "", machine_line(report["machine"]), "",
         "SmolLM2-135M unquantized in the machine's compute dtype, LoRA on all linear layers. A row is one "
         "document of its length, not packed or padded; nearly every token is learned. One step to warm up, "
-        "but where steps are of 4,096 tokens and more, then those that are timed. Memory is resident memory.", "",
+        "but where steps have 4,096 tokens and more, then those that are timed. Memory is resident.", "",
     ]  # fmt: skip
     for name, points in report["curves"].items():
         lines += [*table(name, points), "", verdict(name, points), ""]

@@ -2,8 +2,8 @@
 
 Trains the embedded model in the compute dtype of this machine with LoRA on all linear layers. A row of
 training is one document of exactly its length, nothing packed or padded, so that attention spans all of it.
-Each case takes a step to warm up, unless steps are long, and times at least one. Preparation is measured on synthetic
-rows. Writes `results/curves.json`, `.md` and `.png`.
+Each case takes a step to warm up, unless steps are long, and times at least one. Preparation is measured on
+synthetic rows. Writes `results/curves.json`, `.md` and `.png`.
 
     python benchmarks/curves.py
     python benchmarks/curves.py --prepared 1000 10000 100000 1000000     # minutes more

@@ -82,6 +82,23 @@ def test_the_kernel_for_documents_gives_what_each_document_alone_does(monkeypatc
         assert_close(found, expected)
 
 
+def test_a_beginning_that_documents_share_gives_what_its_copies_give() -> None:
+    bounds, shared = (0, 70, 200, 256, 400, 512), 40
+    batch = packed()._replace(bounds=bounds)
+    ids = batch.input_ids.flatten()
+    for start in bounds[1:-1]:
+        ids[start : start + shared] = ids[:shared]
+    positions = torch.cat([torch.arange(end - start) for start, end in pairwise(bounds)]).view(2, 256)
+    batch = batch._replace(position_ids=positions.cuda())
+    base = tiny()
+    enable_document_attention(base)
+    once = losses_and_gradients(copy.deepcopy(base), batch._replace(shared_prefix=shared))
+    copies = losses_and_gradients(base, batch)
+    assert_close(once[0], copies[0])
+    for found, expected in zip(once[1], copies[1], strict=True):
+        assert_close(found, expected)
+
+
 @pytest.mark.usefixtures("repeatable")
 @pytest.mark.parametrize("every", [True, 2])
 def test_offloading_changes_no_number_and_leaves_the_inputs_out(every) -> None:

@@ -17,6 +17,7 @@ from loralab.training.fit import train
 Compose = Callable[..., TrainConfig]
 SWITCHES = (
     "padding_free", "shared_prefix", "block_attention", "fused_head", "fused_lora", "recompute_elementwise",
+    "parallel_rows",
 )  # fmt: skip
 PLAIN = [f"trainer.speed.{key}=false" for key in SWITCHES]
 SEEDS = 3

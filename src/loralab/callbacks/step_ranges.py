@@ -34,8 +34,8 @@ def step_ranges(trainer: pl.Trainer, module: AdapterModule) -> Iterator[None]:
     """Records ranges of loading, forward, backward, optimizer, callbacks, and each module of the model."""
     with contextlib.ExitStack() as ranges:
         ranges.enter_context(_replaced(trainer, "profiler", ActionRanges()))
-        # A profile is of one thread's doing.
-        ranges.enter_context(module.row_threads.resting())
+        # A profile is of what one thread does.
+        ranges.enter_context(module.row_threads.in_turn())
         update = _LaterRange(OPTIMIZER)
         ranges.callback(update.close)
         for owner, name, wrap in (

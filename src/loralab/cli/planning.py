@@ -19,6 +19,7 @@ from loralab.model.memory_map import MemoryMap
 from loralab.model.memory_request import QUANTIZED, UNQUANTIZED, MemoryEstimate, MemoryRequest
 from loralab.model.prequantized import left_out, prequantized
 from loralab.model.quantize import check_skip_modules
+from loralab.model.row_paths import runs_side_by_side
 from loralab.optim.state_size import kind_of_state
 from loralab.runs.memory import GIB, rss_gib
 from loralab.training.memory_plan import AUTO, AUTO_STEP_EXAMPLES, HEADROOM, padded
@@ -155,13 +156,16 @@ def attention_name(
     return choose_attention(config.model, model_config, here, dtype, config.data.packing).name
 
 
-def make_request(config: TrainConfig, quant: QuantConfig, dtype: torch.dtype) -> MemoryRequest:
+def make_request(
+    config: TrainConfig, quant: QuantConfig, dtype: torch.dtype, threads: int = 1
+) -> MemoryRequest:
     """Describes a micro-batch of full rows, of which every position is learned.
 
     Args:
         config: The run; with `trainer.batch_size=auto` the micro-batch has one row.
         quant: How the base is stored.
         dtype: Compute dtype.
+        threads: Threads that documents of packed rows are dealt to.
     """
     trainer, width = config.trainer, padded(config.data.max_length)
     is_auto = trainer.batch_size == AUTO
@@ -184,6 +188,7 @@ def make_request(config: TrainConfig, quant: QuantConfig, dtype: torch.dtype) ->
         documents=(width,) * rows if config.data.packing else None,
         accumulation=-(-step // rows),
         shards=trainer.num_shards,
+        threads=threads,
         speed=trainer.speed,
         offload=trainer.offload_activations,
     )
@@ -202,7 +207,8 @@ def plan_run(config: TrainConfig, cards: Sequence[float]) -> RunPlan:
     device_type, dtype = plan_device(config)
     reserved_bytes = reserved(device_type)
     bare = bare_model(config, device_type, dtype)
-    memory = MemoryMap(bare.model, make_request(config, bare.quant, dtype), device_type)
+    threads = torch.get_num_threads() if runs_side_by_side(bare.model, config, device_type) else 1
+    memory = MemoryMap(bare.model, make_request(config, bare.quant, dtype, threads), device_type)
     remedies = allowed_remedies(config, bare.is_stored_quantized, device_type)
     planned = tuple(_plan_card(memory, card, reserved_bytes, remedies) for card in cards)
     shown = next((card for card in planned if card.fits), planned[0])

@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass
 class SpeedConfig:
-    """What runs in fewer passes over memory than the plain model; each can be turned off to compare."""
+    """What takes less time or memory than the plain model; each can be turned off to compare."""
 
     fused_head: bool = True
     """Find the gradient of the loss while the logits are there, once, instead of computing them again in the
@@ -16,10 +16,11 @@ class SpeedConfig:
     model can keep documents apart, as for packed rows."""
     shared_prefix: bool = True
     """Compute what all examples of a micro-batch begin with, such as a system prompt, once; for packed rows
-    and those without padding, where neither dropout nor noise tells the copies apart."""
+    and those without padding, where neither dropout nor noise tells the copies apart; not on flash-attn."""
     parallel_rows: bool = True
     """Let rows go through the model side by side, each on a thread of its own, instead of all threads through
-    one operator after another; on a CPU, for packed rows and those without padding."""
+    one operator after another; on a CPU, for packed rows and those without padding, with neither dropout nor
+    noise nor `compile`."""
     block_attention: bool = True
     """Attention of packed rows as few large matrix products; on a CPU in bfloat16. Its scores are rounded to
     that type, as in transformers' `eager`, where PyTorch's kernel keeps float32."""

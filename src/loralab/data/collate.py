@@ -12,6 +12,8 @@ from loralab.data.cutting import MicroBatchSize, cut
 from loralab.data.masking import IGNORE_INDEX, Example
 from loralab.data.packing import document_bounds, document_positions
 
+LEAST_SAVED = 0.03
+"""Share of the tokens that must be copies of others before these are left out."""
 PAD_MULTIPLE = 16
 """Few distinct widths: each new one costs a kernel set-up and memory that the CPU library keeps."""
 
@@ -36,7 +38,7 @@ class MicroBatch(NamedTuple):
     lengths: tuple[int, ...] | None = None
     """Tokens of each padded row; None where rows are packed."""
     shared_prefix: int = 0
-    """Tokens that all examples begin with (`without_repeats`); 0 for a single one."""
+    """Tokens that all examples begin with (`without_repeats`); 0 where that is not worth it."""
     is_counted: bool = True
     """Whether its tokens count; not those of a batch that a process runs beside the others' last ones."""
 
@@ -109,7 +111,7 @@ def fill_rows(rows: Sequence[Sequence[Example]], width: int, pad_id: int) -> Mic
                 sources[row, at:end] = example.source
             at = end
     lengths = tuple(sum(len(example.input_ids) for example in examples) for examples in rows)
-    shared = common_prefix(listed)
+    shared = worth_sharing(common_prefix(listed), [len(example.input_ids) for example in listed])
     return MicroBatch(
         input_ids, attention_mask, labels, weights, sources, lengths=lengths, shared_prefix=shared
     )
@@ -126,6 +128,16 @@ def common_prefix(examples: Sequence[Example]) -> int:
     return next((place for place, (one, other) in pairs if one != other), min(len(first), len(last)))
 
 
+def worth_sharing(shared: int, lengths: Sequence[int]) -> int:
+    """Returns the length of a common beginning, or 0 where its copies are too few of all tokens.
+
+    Args:
+        shared: Tokens that all documents begin with.
+        lengths: Tokens of each document.
+    """
+    return shared if shared * (len(lengths) - 1) >= LEAST_SAVED * sum(lengths) else 0
+
+
 def without_padding(batch: MicroBatch) -> MicroBatch:
     """Lays padded rows end to end in one packed row, so that no time goes into their padding.
 
@@ -140,10 +152,12 @@ def without_padding(batch: MicroBatch) -> MicroBatch:
 def documents_of(batch: MicroBatch) -> list[tuple[int, int]]:
     """Returns where each document begins in the rows laid end to end, and how many tokens it has.
 
-    Padding is left out of padded rows, and a document of its own in packed ones.
+    Padding is left out; finding it in packed rows waits for the device.
     """
     if batch.bounds is not None:
-        return [(start, end - start) for start, end in pairwise(batch.bounds)]
+        is_real = batch.attention_mask.flatten()[list(batch.bounds[:-1])].tolist()
+        bounds = zip(pairwise(batch.bounds), is_real, strict=True)
+        return [(start, end - start) for (start, end), real in bounds if real]
     width = batch.input_ids.shape[1]
     return [(row * width, length) for row, length in enumerate(batch.lengths or ())]
 
@@ -156,9 +170,9 @@ def take_documents(batch: MicroBatch, documents: Sequence[tuple[int, int]]) -> M
         documents: Some of `documents_of` it.
     """
     lengths = [length for _, length in documents]
-    total = sum(lengths)
+    total, shared = sum(lengths), worth_sharing(batch.shared_prefix, lengths)
     # Where the common beginning will be left out, that changes the number of tokens once more.
-    bounds = document_bounds([lengths], total if batch.shared_prefix else filled_width(total))
+    bounds = document_bounds([lengths], total if shared else filled_width(total))
     spans = [torch.arange(start, start + length) for start, length in documents]
     places = torch.cat(spans).to(batch.input_ids.device, non_blocking=True)
 
@@ -174,7 +188,7 @@ def take_documents(batch: MicroBatch, documents: Sequence[tuple[int, int]]) -> M
     return MicroBatch(
         cast(Tensor, laid(batch.input_ids, 0)), cast(Tensor, laid(batch.attention_mask, 0)), labels,
         laid(batch.weights, 0), laid(batch.sources, 0), positions, bounds, is_counted=batch.is_counted,
-        shared_prefix=batch.shared_prefix,
+        shared_prefix=shared,
     )  # fmt: skip
 
 

@@ -54,7 +54,8 @@ def without_repeats(batch: MicroBatch) -> Shortened | None:
     rests = [max(0, end - start - shared) for start, end in documents]
     ends = list(accumulate([shared, *rests]))
     width = filled_width(ends[-1])
-    if width >= bounds[-1] == filled_width(bounds[-1]):
+    saves_nothing = width >= bounds[-1] == filled_width(bounds[-1])
+    if saves_nothing or not any(rests):
         return None
     behind = [torch.arange(end - rest, end) for (_, end), rest in zip(documents, rests, strict=True)]
     places = [

@@ -7,6 +7,8 @@ from loralab.data.collate import MicroBatch, documents_of, take_documents
 
 LEAST_TOKENS = 256
 """Tokens that are worth a thread of their own: products of fewer read weights more than they compute."""
+MOST_SHARES = 4
+"""Each has a workspace of its own, and restores 4-bit weights for itself."""
 MOST_UNEVEN = 1.1
 """Largest share as a multiple of the mean; beyond, threads that wait for it cost what the others gain."""
 
@@ -22,8 +24,8 @@ def share_documents(lengths: Sequence[int], num_threads: int) -> list[list[int]]
         The places of the documents of each share, in order: as many shares as are worth it, and one where
         documents are few or uneven.
     """
-    most = min(len(lengths), sum(lengths) // LEAST_TOKENS)
-    for num_shares in range(min(num_threads, most), 1, -1):
+    most = min(num_threads, MOST_SHARES, len(lengths), sum(lengths) // LEAST_TOKENS)
+    for num_shares in range(most, 1, -1):
         if num_threads % num_shares:
             continue
         shares = _deal(lengths, num_shares)

@@ -110,7 +110,9 @@ class ExampleStore(Sequence[Example]):
         return (self[number] for number in range(len(self)))
 
     def common_prefix(self) -> int:
-        """Returns how many tokens all examples begin with; reads the tokens of each."""
+        """Returns how many tokens several examples all begin with; reads the tokens of each."""
+        if len(self) <= 1:
+            return 0
         shared: NDArray[np.int32] | None = None
         for number in range(self._reader.num_record_batches):
             ids = self._reader.get_batch(number).column(SCHEMA.get_field_index("input_ids"))

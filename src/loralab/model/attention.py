@@ -15,7 +15,7 @@ from transformers.masking_utils import sdpa_mask
 from loralab.data.packing import document_bounds, document_positions
 from loralab.data.shared_prefix import copies_of_documents
 from loralab.errors import ModelError
-from loralab.model.attention_choice import runs_without_padding
+from loralab.model.attention_choice import runs_on_flash, runs_without_padding
 from loralab.model.block_attention import attend_in_blocks
 from loralab.model.eager_attention import attend_eager, needs_eager
 from loralab.model.varlen_attention import attend_varlen, fits_varlen
@@ -58,7 +58,7 @@ def enable_document_attention(model: PreTrainedModel, in_blocks: bool = True) ->
     # A model without weights can only be looked at.
     probing = model.device.type != "meta"
     apart, leaked = _run_apart(model) if probing else (torch.empty(0), torch.empty(0))
-    if not _is_flash(model):
+    if not runs_on_flash(model):
         AttentionInterface.register(name, partial(document_attention, in_blocks=in_blocks))
         AttentionMaskInterface.register(name, sdpa_mask)
         model.set_attn_implementation(name)
@@ -74,7 +74,7 @@ def enable_document_attention(model: PreTrainedModel, in_blocks: bool = True) ->
 
 def shares_beginnings(model: PreTrainedModel) -> bool:
     """Says whether a model takes documents whose common beginning stands once: not on FlashAttention."""
-    return keeps_documents_apart(model) and not _is_flash(model)
+    return keeps_documents_apart(model) and not runs_on_flash(model)
 
 
 def keeps_documents_apart(model: PreTrainedModel) -> bool:
@@ -110,14 +110,14 @@ def document_arguments(
             models on FlashAttention.
     """
     arguments: dict[str, Any] = {"attention_mask": None}
-    if not _is_flash(model):
+    if not runs_on_flash(model):
         # transformers hands on a mask of four dimensions as it is; for none it builds [rows, 1, seq, seq].
         arguments["attention_mask"] = torch.ones((1, 1, 1, 1), dtype=torch.bool, device=device)
         arguments["document_bounds"] = bounds
         if is_shared:
             arguments[COPIES] = copies_of_documents(bounds, device)
             bounds = arguments[COPIES].bounds
-    if _is_flash(model) or device.type == "cuda":
+    if runs_on_flash(model) or device.type == "cuda":
         cu_seqlens = torch.tensor(bounds, dtype=torch.int32).to(device, non_blocking=True)
         longest = max(_lengths(bounds))
         arguments |= {"cu_seq_lens_q": cu_seqlens, "cu_seq_lens_k": cu_seqlens}
@@ -222,10 +222,6 @@ def _check_layer(module: nn.Module, attention_mask: Tensor | None, kwargs: Any) 
 
 def _lengths(bounds: tuple[int, ...]) -> list[int]:
     return [end - start for start, end in pairwise(bounds)]
-
-
-def _is_flash(model: PreTrainedModel) -> bool:
-    return "flash" in model.config._attn_implementation
 
 
 def _refusal(model: PreTrainedModel, reason: str) -> ModelError:

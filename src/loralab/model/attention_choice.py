@@ -89,6 +89,11 @@ def runs_without_padding(model_config: PreTrainedConfig, device: torch.device, d
     return device.type != "cuda" or (fits and has_varlen(device, dtype))
 
 
+def runs_on_flash(model: PreTrainedModel) -> bool:
+    """Says whether a model runs on FlashAttention, of whichever version."""
+    return "flash" in model.config._attn_implementation
+
+
 def logit_cap(model_config: PreTrainedConfig) -> float | None:
     """Returns what the model caps its attention logits at; None for no cap."""
     cap = getattr(model_config.get_text_config(), CAP_NAME, None)

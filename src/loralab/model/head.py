@@ -51,7 +51,11 @@ def hidden_states(model: PeftModel | PreTrainedModel, batch: MicroBatch) -> Tens
         arguments |= {"input_ids": rows.input_ids, "position_ids": rows.position_ids}
     output = base.base_model(use_cache=False, **arguments)
     hidden: Tensor = output.last_hidden_state
-    return hidden[:, -batch.input_ids.shape[1] :] if short is None else hidden[0][short.places]
+    if short is None:
+        return hidden[:, -batch.input_ids.shape[1] :]
+    # Its gradient adds up in order; that of indexing would not.
+    whole: Tensor = hidden[0].index_select(0, short.places.flatten())
+    return whole.view(*batch.input_ids.shape, -1)
 
 
 def has_virtual_tokens(model: PeftModel) -> bool:

@@ -120,15 +120,6 @@ def causal_lm(model: PeftModel) -> PreTrainedModel:
     return cast(PreTrainedModel, model.get_base_model())
 
 
-def has_dropout(model: nn.Module) -> bool:
-    """Says whether anything of a model is random in training: dropout, or the jitter of routers."""
-    named = ("attention_dropout", "jitter_noise")
-    return any(
-        (isinstance(module, nn.Dropout) and module.p > 0) or any(getattr(module, name, 0) for name in named)
-        for module in model.modules()
-    )
-
-
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     """Returns the parameters that train, by name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

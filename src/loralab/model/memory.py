@@ -30,6 +30,7 @@ from loralab.model.attention import (
     enable_document_attention,
     keeps_documents_apart,
 )
+from loralab.model.attention_choice import runs_on_flash
 from loralab.model.checkpointing import recompute_layers
 from loralab.model.faster import run_faster
 from loralab.model.head import hidden_states, target_nll
@@ -67,6 +68,7 @@ from loralab.optim.state_size import FLOAT32_BYTES, OPTIMIZER_BYTES
 MANY_STEPS = 1000
 """Steps of a run that is only estimated: enough for methods that plan over them."""
 FORWARD, HEAD, LAST_NORM, UPDATE = "forward", "head", "backward of the last norm", "update"
+JOIN = "adding up gradients"
 
 
 def estimate_memory(model: PreTrainedModel, request: MemoryRequest, device_type: str) -> MemoryEstimate:
@@ -136,7 +138,7 @@ def build_shadow(model: PreTrainedModel, request: MemoryRequest, device_type: st
     """Copies a model without weights, and quantizes, prepares and adapts the copy as a run would."""
     shadow = copy.deepcopy(model)
     nn.Module.to(shadow, request.dtype)
-    if "flash" in shadow.config._attn_implementation:
+    if runs_on_flash(shadow):
         # The same kernel, through PyTorch, which needs no further package.
         shadow.set_attn_implementation("sdpa")
     quantize_shadow(shadow, request.quant, request.dtype)
@@ -189,6 +191,9 @@ def trace_step(model: PeftModel, request: MemoryRequest, device_type: str) -> di
                 traced.append(run_step(model, masters, request, device_type, names))
     stages = extrapolate(traced, [sample.missing for sample in samples])
     stages = {name: side_by_side(parts, num_shares, request.dtype) for name, parts in stages.items()}
+    num_trainable = sum(parameter.numel() for parameter in trainable(model).values())
+    num_held = num_shares if num_shares > 1 else 0
+    stages[JOIN] = Counter({WORKSPACE: num_held * request.dtype.itemsize * num_trainable})
     if device_type == "cpu":
         for parts in stages.values():
             parts[GAPS] = gap_bytes(parts.total(), request.dtype)

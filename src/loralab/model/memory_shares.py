@@ -31,11 +31,15 @@ def largest_share(request: MemoryRequest) -> tuple[MemoryRequest, int]:
 def side_by_side(parts: Counter[str], num_shares: int, dtype: torch.dtype) -> Counter[str]:
     """Returns what several shares take at the same stage, of which one takes `parts`.
 
-    Each holds gradients in the compute dtype until all have theirs, where one by one gather in float32.
+    Each holds gradients of its own in the compute dtype, workspace until they are added up in float32.
     """
     if num_shares == 1:
         return parts
-    factors = dict.fromkeys((ACTIVATIONS, LOGITS, WORKSPACE), num_shares)
-    of_gradients = max(1.0, num_shares * dtype.itemsize / FLOAT32_BYTES)
-    scaled = {part: factors.get(part, 1) * size for part, size in parts.items()}
-    return Counter({**scaled, GRADIENTS: round(of_gradients * parts[GRADIENTS])})
+    own_gradients = parts[GRADIENTS] * dtype.itemsize // FLOAT32_BYTES
+    return Counter(
+        {
+            ACTIVATIONS: num_shares * parts[ACTIVATIONS],
+            LOGITS: num_shares * parts[LOGITS],
+            WORKSPACE: num_shares * (parts[WORKSPACE] + own_gradients),
+        }
+    )

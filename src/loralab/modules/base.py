@@ -31,7 +31,8 @@ from loralab.metrics import (
 from loralab.model.adapters.offsets import load_offsets, offsets
 from loralab.model.adapters.registry import step_hooks
 from loralab.model.attention import keeps_documents_apart
-from loralab.model.lora import cast_adapter, causal_lm, has_dropout, trainable
+from loralab.model.lora import cast_adapter, causal_lm, trainable
+from loralab.model.row_paths import runs_side_by_side, shares_prefix
 from loralab.modules.guard import OUT_OF_MEMORY, SKIPPED, Guard, Incident
 from loralab.modules.row_threads import RowThreads
 from loralab.modules.stepping import Halved, MicroBatchLimit
@@ -85,10 +86,11 @@ class AdapterModule(pl.LightningModule):
         self.peak_lr = config.optim.lr
         self.padding_free = config.trainer.speed.padding_free and keeps_documents_apart(causal_lm(model))
         """Whether padded rows go through the model end to end, without their padding."""
-        self.draws = config.trainer.neftune_alpha > 0 or has_dropout(model)
-        """Whether something random tells apart what is computed of equal tokens in training."""
-        may_share = config.trainer.speed.parallel_rows and config.trainer.num_shards == 1
-        self.row_threads = RowThreads(self.rows_are_items and may_share)
+        self.shares_prefix = [shares_prefix(causal_lm(model), config, each) for each in (False, True)]
+        """Whether what rows begin with goes through the model once: in evaluation, and in training."""
+        device_type = next(model.parameters()).device.type
+        may_run = runs_side_by_side(causal_lm(model), config, device_type)
+        self.row_threads = RowThreads(self.rows_are_items and may_run)
         self.masters = MasterWeights(trainable(model), dtype)
         # What the adapter holds besides them, such as fixed random projections.
         cast_adapter(model, dtype)
@@ -121,15 +123,12 @@ class AdapterModule(pl.LightningModule):
 
     def _with_own_prefixes(self, batch: MicroBatch) -> MicroBatch:
         """Forgets what examples have in common where each is to have a beginning of its own."""
-        is_shared = self.config.trainer.speed.shared_prefix and not (self.training and self.draws)
-        return batch if is_shared else batch._replace(shared_prefix=0)
+        return batch if self.shares_prefix[self.training] else batch._replace(shared_prefix=0)
 
     def shares(self, batch: MicroBatch) -> list[MicroBatch]:
-        """Returns what may run side by side of a micro-batch, on a CPU; what is random must come in order."""
+        """Returns what may run side by side of a micro-batch."""
         is_laid = batch.lengths is None or self.padding_free
-        if not is_laid or self.device.type != "cpu" or (self.training and self.draws):
-            return [batch]
-        return self.row_threads.shares(self._with_own_prefixes(batch))
+        return self.row_threads.shares(self._with_own_prefixes(batch)) if is_laid else [batch]
 
     def batch_losses(self, batch: MicroBatch) -> LossParts:
         """Returns the loss of each item of a micro-batch, found in the fastest way."""

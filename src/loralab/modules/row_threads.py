@@ -30,6 +30,7 @@ class RowThreads:
             is_on: Whether rows may be shared out at all.
         """
         self.is_on = is_on
+        self._in_turn = False
         self._pool: ThreadPoolExecutor | None = None
 
     def shares(self, batch: MicroBatch) -> list[MicroBatch]:
@@ -60,8 +61,8 @@ class RowThreads:
         Raises:
             Exception: What the first that failed has raised, when all have ended.
         """
-        if len(tasks) == 1:
-            return [tasks[0]()]
+        if len(tasks) == 1 or self._in_turn:
+            return [task() for task in tasks]
         num_threads = torch.get_num_threads()
         if self._pool is None:
             self._pool = ThreadPoolExecutor(num_threads, "rows")
@@ -73,13 +74,13 @@ class RowThreads:
         return [future.result() for future in futures]
 
     @contextmanager
-    def resting(self) -> Iterator[None]:
-        """Leaves all to the calling thread while the context lasts."""
-        was_on, self.is_on = self.is_on, False
+    def in_turn(self) -> Iterator[None]:
+        """Runs tasks one after another on the calling thread while the context lasts."""
+        self._in_turn = True
         try:
             yield
         finally:
-            self.is_on = was_on
+            self._in_turn = False
 
 
 class _Joined(torch.autograd.Function):
@@ -101,8 +102,8 @@ class _Joined(torch.autograd.Function):
             for each, factor in zip(losses, factors, strict=True)
         ]
         del losses
-        found = ctx.threads.run(tasks)
-        return None, None, *(_sum(column) for column in zip(*found, strict=True))
+        found = [list(gradients) for gradients in ctx.threads.run(tasks)]
+        return None, None, *(_taken_together(found, place) for place in range(len(ctx.parameters)))
 
 
 def _run(task: Callable[[], T], num_threads: int, modes: tuple[bool, bool]) -> T:
@@ -118,6 +119,9 @@ def _joined(column: Sequence[Tensor | None]) -> Tensor | None:
     return torch.cat(present) if present else None
 
 
-def _sum(column: Sequence[Tensor | None]) -> Tensor | None:
-    present = [each for each in column if each is not None]
+def _taken_together(gradients: list[list[Tensor | None]], place: int) -> Tensor | None:
+    """Takes the gradients of a parameter out of those of all shares, and adds them up."""
+    present = [each for each in (of_share[place] for of_share in gradients) if each is not None]
+    for of_share in gradients:
+        of_share[place] = None
     return reduce(torch.add, present) if present else None

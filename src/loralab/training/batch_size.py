@@ -91,7 +91,7 @@ def _widest(layout: Layout, planner: MemoryPlan, rows: int) -> MicroBatch:
     longest_first = layout.mixture[np.argsort(-layout.lengths[layout.mixture], kind="stable")]
     batch = pad_examples([examples[int(number)] for number in longest_first[:rows]], pad_id)
     # With their padding: as many tokens may come without any, in shorter rows.
-    return batch._replace(lengths=None)
+    return batch._replace(lengths=(batch.input_ids.shape[1],) * len(batch.input_ids), shared_prefix=0)
 
 
 def _try_step(

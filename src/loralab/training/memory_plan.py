@@ -21,11 +21,11 @@ from loralab.data.store import common_prefix_of, supervised_of
 from loralab.errors import ConfigError
 from loralab.model.attention_choice import choose_attention, runs_without_padding
 from loralab.model.load import load_config, skeleton
-from loralab.model.lora import has_dropout
 from loralab.model.memory import estimate_memory
 from loralab.model.memory_advice import Remedies, allowed_remedies, check_memory
 from loralab.model.memory_request import MemoryEstimate, MemoryRequest
 from loralab.model.prequantized import Prequantized, prequantized
+from loralab.model.row_paths import runs_side_by_side, shares_prefix
 from loralab.optim.state_size import kind_of_state
 from loralab.runs.memory import GIB, available_memory, rss_gib
 
@@ -134,6 +134,7 @@ class MemoryPlan:
         batch = largest_batch(layout, supervised_of(self.data.train.examples), size)
         # A group of examples is a micro-batch of its own, however many rows it has.
         num_units = 1 if layout.is_grouped else batch.rows
+        in_parallel = runs_side_by_side(self.model, config, self.device.type)
         return MemoryRequest(
             quant=self.quant,
             lora=config.lora,
@@ -145,10 +146,10 @@ class MemoryPlan:
             optimizer=kind_of_state(config.optim),
             documents=batch.documents,
             lengths=batch.lengths if self._is_padding_free(config) else None,
-            shared_prefix=self._shared_prefix if self._shares_prefix(config) else 0,
+            shared_prefix=self._shared_prefix if shares_prefix(self.model, config) else 0,
             accumulation=-(-rows_per_step(config, layout) // (num_units * config.trainer.num_processes)),
             shards=config.trainer.num_shards,
-            threads=self._num_row_threads(config),
+            threads=torch.get_num_threads() if in_parallel else 1,
             speed=config.trainer.speed,
             offload=config.trainer.offload_activations,
         )
@@ -156,19 +157,6 @@ class MemoryPlan:
     @cached_property
     def _shared_prefix(self) -> int:
         return common_prefix_of(self.data.train.examples)
-
-    def _num_row_threads(self, config: TrainConfig) -> int:
-        """Threads that rows may be shared out among."""
-        if self.device.type != "cpu" or config.trainer.num_shards > 1 or self._draws(config):
-            return 1
-        return torch.get_num_threads() if config.trainer.speed.parallel_rows else 1
-
-    def _draws(self, config: TrainConfig) -> bool:
-        """Whether something random tells copies of the same tokens apart in training."""
-        return config.lora.dropout > 0 or config.trainer.neftune_alpha > 0 or has_dropout(self.model)
-
-    def _shares_prefix(self, config: TrainConfig) -> bool:
-        return config.trainer.speed.shared_prefix and not self._draws(config)
 
     def _is_padding_free(self, config: TrainConfig) -> bool:
         architecture, _ = self._architecture
@@ -234,9 +222,11 @@ def largest_batch(layout: Layout, supervised: NDArray[np.int64], size: MicroBatc
     """
     if layout.pack_length is not None:
         count = min(size.num_rows(layout.pack_length), layout.num_units)
-        rows = [layout.unit(0, number) for number in range(count)]
-        bounds = document_bounds([layout.lengths[row].tolist() for row in rows], layout.pack_length)
-        learned = sum(int(supervised[row].sum()) for row in rows)
+        rows = [layout.unit(0, number) for number in range(layout.num_units)]
+        # All are as wide; those of few documents have the fewest copies of what all begin with.
+        fewest = sorted(rows, key=len)[:count]
+        bounds = document_bounds([layout.lengths[row].tolist() for row in fewest], layout.pack_length)
+        learned = sum(sorted((int(supervised[row].sum()) for row in rows), reverse=True)[:count])
         documents = tuple(end - start for start, end in pairwise(bounds))
         return LargestBatch(count, layout.pack_length, learned, documents)
     if layout.is_grouped:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from loralab.data.collate import common_prefix, pack_examples, pad_examples, without_padding
+from loralab.data.collate import common_prefix, pack_examples, pad_examples, without_padding, worth_sharing
 from loralab.data.masking import Example
 from loralab.data.records import Conversation, Message
 from loralab.data.shared_prefix import copies_of_documents, without_repeats
@@ -66,6 +66,22 @@ def test_padding_of_packed_rows_is_carried_along() -> None:
     assert short.bounds == (0, 6, 16, 17, 20, 29, 32)
     found, real = short.input_ids[0][short.places], batch.attention_mask == 1
     assert found[real].tolist() == batch.input_ids[real].tolist()
+
+
+@pytest.mark.parametrize(("shared", "lengths", "expected"), [
+    (3, [50, 50], 3),  # 3 of 100 tokens are a copy.
+    (2, [50, 50], 0),
+    (1, [10] * 4, 1),  # 3 of 40.
+    (10, [10], 0),
+])  # fmt: skip
+def test_few_copies_are_not_worth_leaving_out(shared: int, lengths: list[int], expected: int) -> None:
+    assert worth_sharing(shared, lengths) == expected
+
+
+@pytest.mark.parametrize("length", [16, 20])
+def test_documents_that_are_all_alike_run_as_they_are(length: int) -> None:
+    rows = [example(*range(1, length + 1))] * 2
+    assert without_repeats(without_padding(pad_examples(rows, 0))) is None
 
 
 def test_nothing_is_left_out_where_that_saves_nothing() -> None:

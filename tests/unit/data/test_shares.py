@@ -21,6 +21,8 @@ TEXT = Conversation((Message("text", "a"),), "rows.jsonl", 1)
         ([280, 300, 210, 250], 3, [[0, 1, 2, 3]]),
         ([400] * 4, 4, [[0], [1], [2], [3]]),
         ([400] * 4, 1, [[0, 1, 2, 3]]),
+        # No more than four, of four threads each.
+        ([300] * 16, 16, [[0, 4, 8, 12], [1, 5, 9, 13], [2, 6, 10, 14], [3, 7, 11, 15]]),
         # 600 tokens are worth two threads, so that four work in two groups.
         ([150] * 4, 4, [[0, 2], [1, 3]]),
         ([120] * 4, 4, [[0, 1, 2, 3]]),
@@ -63,10 +65,12 @@ def test_a_share_is_a_row_of_whole_documents(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_packed_rows_are_dealt_by_their_documents(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shares, "LEAST_TOKENS", 4)
-    rows = [[example(7, 8, 1, 2), example(7, 8, 5)], [example(7, 8, 3, 4, 6)]]
+    rows = [[example(7, 8, 1, 2), example(7, 8, 5)], [example(7, 8, 3, 4, 6, 9, 9)]]
     batch = pack_examples(rows, 8, 99)
     parts = share_out(batch, 2)
     assert len(parts) == 2
-    assert all(part.shared_prefix == 2 for part in parts)
+    assert sorted(part.shared_prefix for part in parts) == [0, 2]
+    # Padding is dealt to none; a share of one document shares nothing.
+    assert sorted(part.attention_mask.sum().item() for part in parts) == [7, 7]
     real = torch.cat([part.input_ids[part.attention_mask == 1] for part in parts])
     assert sorted(real.tolist()) == sorted(batch.input_ids[batch.attention_mask == 1].tolist())

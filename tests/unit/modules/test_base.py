@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerBase
 
 from loralab.config.data import DataConfig
 from loralab.config.model import LoraConfig, ModelConfig, QuantConfig
@@ -30,7 +30,8 @@ from loralab.metrics import TRAIN_GRAD_NORM, TRAIN_LOSS, TRAIN_LR
 from loralab.model.attention import enable_document_attention
 from loralab.model.checkpointing import recompute_layers
 from loralab.model.load import load_base
-from loralab.model.lora import attach_adapter, causal_lm, has_dropout, trainable
+from loralab.model.lora import attach_adapter, causal_lm, trainable
+from loralab.model.row_paths import has_dropout
 from loralab.modules.sft import SFTModule
 
 CPU = torch.device("cpu")
@@ -326,6 +327,11 @@ def test_dropout_tells_copies_of_the_same_tokens_apart(tiny_model_dir: Path) -> 
     assert has_dropout(attach_adapter(dropping, LoraConfig(r=4, dropout=0.1), seed=0))
     attending.model.layers[0].self_attn.attention_dropout = 0.1
     assert has_dropout(attending)
+    # Dropout as a function, with a rate in an attribute.
+    small = {"hidden_size": 16, "word_embed_proj_dim": 16, "ffn_dim": 16, "num_attention_heads": 2}
+    for rate in (0.0, 0.1):
+        config = OPTConfig(**small, num_hidden_layers=1, vocab_size=16, dropout=rate)
+        assert has_dropout(OPTForCausalLM(config)) is (rate > 0)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from loralab.config.data import DataConfig
 from loralab.config.model import LoraConfig, ModelConfig, QuantConfig
@@ -16,12 +16,14 @@ from loralab.data.collate import MicroBatch, pack_examples, pad_examples
 from loralab.data.masking import Example
 from loralab.data.plan import StepPlan
 from loralab.data.prepare import prepare_data
+from loralab.data.records import Conversation
 from loralab.losses.parts import LossParts
 from loralab.model.attention import enable_document_attention
 from loralab.model.checkpointing import recompute_layers
 from loralab.model.faster import run_faster
 from loralab.model.load import load_base
 from loralab.model.lora import attach_adapter, causal_lm, trainable
+from loralab.model.row_paths import keeps_state
 from loralab.modules.row_threads import RowThreads
 from loralab.modules.sft import SFTModule
 
@@ -85,9 +87,9 @@ def test_losses_and_gradients_are_those_of_one_thread_after_another(
     found, gradients = losses_and_gradients(module, batch)
     hook.remove()
     assert len(threads) == 2
-    with module.row_threads.resting():
-        assert len(module.shares(batch)) == 1
-        expected, expected_gradients = losses_and_gradients(module, batch)
+    module.row_threads.is_on = False
+    assert len(module.shares(batch)) == 1
+    expected, expected_gradients = losses_and_gradients(module, batch)
     torch.testing.assert_close(found.losses.sort()[0], expected.losses.sort()[0], rtol=1e-5, atol=1e-5)
     for ours, theirs in zip(gradients, expected_gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
@@ -112,8 +114,8 @@ def test_weights_and_sources_follow_their_tokens(tiny_model_dir: Path, examples:
     module._train_means.update(module.batch_losses(batch))
     found = module._train_means.compute()
     module._train_means.reset()
-    with module.row_threads.resting():
-        module._train_means.update(module.batch_losses(batch))
+    module.row_threads.is_on = False
+    module._train_means.update(module.batch_losses(batch))
     torch.testing.assert_close(found, module._train_means.compute())
 
 
@@ -143,12 +145,66 @@ def test_padded_rows_of_a_model_that_must_see_their_padding_stay_whole(
     assert len(module.shares(laid(examples, "packed"))) == 2
 
 
-@pytest.mark.parametrize("trainer", [{"neftune_alpha": 5.0}, {"speed": SpeedConfig(parallel_rows=False)}])
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({"rope_type": "default", "rope_theta": 10000.0}, False),
+        ({"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}, True),
+    ],
+)
+def test_rotary_embeddings_that_follow_the_length_are_state(
+    parameters: dict[str, object], expected: bool
+) -> None:
+    """A pass over long rows would change the frequencies under one over short ones."""
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4,
+        rope_parameters=parameters,
+    )  # fmt: skip
+    assert keeps_state(LlamaForCausalLM(config)) is expected
+
+
+@pytest.mark.parametrize(
+    "trainer",
+    [
+        {"neftune_alpha": 5.0},
+        {"speed": SpeedConfig(parallel_rows=False)},
+        # PyTorch's compiler serves one thread.
+        {"speed": SpeedConfig(compile=True)},
+    ],
+    ids=str,
+)
 def test_what_is_random_comes_in_order(
     tiny_model_dir: Path, examples: list[Example], trainer: dict[str, object]
 ) -> None:
     module = build(tiny_model_dir, **trainer)
     assert len(module.shares(laid(examples, "padded"))) == 1
+
+
+def test_padding_is_no_beginning(tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents behind the padding of a row: a share must begin with a document."""
+    torch.manual_seed(0)
+    beginning = list(range(5, 45))
+    lengths = [[300], [512], [400, 112], [350]]
+    rows = [
+        [
+            Example(
+                ids := [*beginning, *torch.randint(50, 300, (length - 40,)).tolist()], ids, Conversation(())
+            )
+            for length in row
+        ]
+        for row in lengths
+    ]
+    batch = pack_examples(rows, 512, 0)
+    assert batch.shared_prefix == 40
+    module = build(tiny_model_dir)
+    assert len(module.shares(batch)) == 2
+    found, gradients = losses_and_gradients(module, batch)
+    module.row_threads.is_on = False
+    module.shares_prefix = [False, False]
+    expected, expected_gradients = losses_and_gradients(module, batch)
+    torch.testing.assert_close(found.losses.sort()[0], expected.losses.sort()[0], rtol=1e-5, atol=1e-5)
+    for ours, theirs in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
 def test_an_error_is_raised_when_all_have_ended() -> None:
@@ -167,6 +223,17 @@ def test_an_error_is_raised_when_all_have_ended() -> None:
     with pytest.raises(RuntimeError, match="no memory"):
         RowThreads(is_on=True).run([fail, last])
     assert ended.is_set()
+
+
+def test_in_turn_all_run_on_the_calling_thread() -> None:
+    threads = RowThreads(is_on=True)
+
+    def seen() -> tuple[str, int]:
+        return threading.current_thread().name, torch.get_num_threads()
+
+    with threads.in_turn():
+        assert threads.run([seen, seen]) == [("MainThread", 2)] * 2
+    assert "MainThread" not in {name for name, _ in threads.run([seen, seen])}
 
 
 def test_each_thread_has_its_share_of_the_threads_and_the_modes_of_the_caller() -> None:

@@ -44,11 +44,11 @@ def test_a_token_budget_says_how_many_rows_of_the_widest_fit() -> None:
 def test_a_packed_batch_lists_its_documents_and_the_padding() -> None:
     packed = layout(pack_length=48)
     batch = largest_batch(packed, SUPERVISED, MicroBatchSize(rows=2))
-    rows = [packed.unit(0, 0), packed.unit(0, 1)]
+    # Rows of 40, 5, 3 and 30, 17 and 22 tokens: the two with the fewest documents, and the padding of each.
     assert (batch.rows, batch.width) == (2, 48)
-    assert batch.documents is not None
-    assert sum(batch.documents) == 2 * 48
-    assert batch.num_supervised == sum(int(SUPERVISED[row].sum()) for row in rows)
+    assert batch.documents == (22, 26, 30, 17, 1)
+    # 10 + 1 + 2 and 20 + 4 tokens to learn, where the row of 22 has 8.
+    assert batch.num_supervised == 13 + 24
 
 
 def test_no_batch_has_more_rows_than_there_are() -> None:
