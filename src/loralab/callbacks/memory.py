@@ -8,6 +8,7 @@ import lightning.pytorch as pl
 from loralab import metrics
 from loralab.callbacks.recorder import Recorder
 from loralab.modules.base import AdapterModule
+from loralab.runs.allocator import give_back
 from loralab.runs.memory import MemoryMeter, MemoryReading
 
 FIRST_STEP, STEADY, EVALUATION = "first_step", "steady", "evaluation"
@@ -16,7 +17,8 @@ FIRST_STEP, STEADY, EVALUATION = "first_step", "steady", "evaluation"
 class MemoryMonitor(pl.Callback):
     """Marks the first step, the steps between validations, and each validation.
 
-    What comes before the first step is marked where it happens, with the same meter.
+    What comes before the first step is marked where it happens, with the same meter. On a CPU, blocks that are
+    free after a step go back to the system: rows of the next one are of other lengths, and need other blocks.
     """
 
     def __init__(self, meter: MemoryMeter) -> None:
@@ -29,6 +31,8 @@ class MemoryMonitor(pl.Callback):
         if not self._stepped:
             self._stepped = True
             self._mark(trainer, pl_module, FIRST_STEP)
+        if self.meter.device.type == "cpu":
+            give_back()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: AdapterModule) -> None:  # type: ignore[override]
         """Ends a stretch of steps."""

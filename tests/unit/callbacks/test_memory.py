@@ -3,12 +3,17 @@
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+import torch
+
+from loralab.callbacks import memory
 from loralab.callbacks.memory import MemoryMonitor, stage_figures, stage_peaks
 from loralab.runs.memory import MemoryReading
 
 
 class Meter:
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = torch.device(device)
         self.readings: list[MemoryReading] = []
 
     def mark(self, stage: str) -> MemoryReading:
@@ -40,6 +45,18 @@ def test_the_first_step_the_later_ones_and_validations_are_told_apart() -> None:
     assert [each.stage for each in meter.readings] == ["first_step", "steady", "evaluation"]
     assert lines.lines[0] == (1, {"memory/first_step_peak_gib": 1.0, "memory/first_step_resident_gib": 0.5})
     assert lines.lines[2][0] == 2
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", 2), ("cuda", 0)])
+def test_what_is_free_after_a_step_goes_back_on_a_cpu(
+    monkeypatch: pytest.MonkeyPatch, device: str, expected: int
+) -> None:
+    given_back: list[int] = []
+    monkeypatch.setattr(memory, "give_back", lambda: given_back.append(1))
+    monitor: Any = MemoryMonitor(Meter(device))  # type: ignore[arg-type]
+    for _ in range(2):
+        monitor.on_train_batch_end(SimpleNamespace(loggers=[]), SimpleNamespace(finished_steps=1))
+    assert len(given_back) == expected
 
 
 def test_a_gpu_adds_allocated_and_reserved() -> None:
