@@ -15,8 +15,11 @@ from safetensors.torch import load_file
 
 from loralab.config.load import to_yaml
 from loralab.config.schema import TrainConfig
+from loralab.data import shares
+from loralab.data.collate import MicroBatch
 from loralab.data.report import DataFile
 from loralab.errors import ConfigError, DataError, Interrupted, StorageError
+from loralab.modules.row_threads import RowThreads
 from loralab.modules.sft import SFTModule
 from loralab.optim.master import MasterWeights
 from loralab.runs.compare import compare_runs
@@ -369,3 +372,29 @@ def test_file_that_came_into_the_folder_is_refused(tmp_path: Path) -> None:
         check_same_data(run, [])
     with pytest.raises(DataError, match=r"rows/a.jsonl changed since r began"):
         check_same_data(run, [DataFile("rows/a.jsonl", "3" * 64)])
+
+
+def test_rows_side_by_side_go_on_bit_for_bit(
+    compose_tiny: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: Patch
+) -> None:
+    """Two threads, whichever is done first, on rows that begin alike."""
+    monkeypatch.setattr(shares, "LEAST_TOKENS", 8)
+    monkeypatch.setattr(shares, "MOST_UNEVEN", 2.0)
+    sizes: list[int] = []
+    original = RowThreads.shares
+
+    def spy(self: RowThreads, batch: MicroBatch) -> list[MicroBatch]:
+        found = original(self, batch)
+        sizes.append(len(found) if all(each.shared_prefix for each in found) else 0)
+        return found
+
+    monkeypatch.setattr(RowThreads, "shares", spy)
+    words = (QUICK, "trainer.threads=2", "trainer.batch_size=8")
+    whole = train(compose_tiny(tmp_path, *words, "run.name=whole"))
+    assert sizes.count(2) >= 12
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5, send(signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            train(compose_tiny(tmp_path, *words, "run.name=stopped"))
+    train(compose_tiny(tmp_path, "resume=stopped"))
+    assert_same(RunFolder(tmp_path / "train" / "stopped"), whole)

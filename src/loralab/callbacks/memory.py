@@ -17,8 +17,8 @@ FIRST_STEP, STEADY, EVALUATION = "first_step", "steady", "evaluation"
 class MemoryMonitor(pl.Callback):
     """Marks the first step, the steps between validations, and each validation.
 
-    What comes before the first step is marked where it happens, with the same meter. On a CPU, blocks that are
-    free after a step go back to the system: rows of the next one are of other lengths, and need other blocks.
+    What comes before the first step is marked where it happens, with the same meter. On a CPU, blocks that
+    are free after a step go back to the system: the next one has rows of other lengths and needs others.
     """
 
     def __init__(self, meter: MemoryMeter) -> None:

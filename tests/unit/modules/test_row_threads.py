@@ -26,6 +26,7 @@ from loralab.model.lora import attach_adapter, causal_lm, trainable
 from loralab.model.row_paths import keeps_state
 from loralab.modules.row_threads import RowThreads
 from loralab.modules.sft import SFTModule
+from loralab.modules.stepping import split_rows
 
 CPU = torch.device("cpu")
 
@@ -178,6 +179,21 @@ def test_what_is_random_comes_in_order(
 ) -> None:
     module = build(tiny_model_dir, **trainer)
     assert len(module.shares(laid(examples, "padded"))) == 1
+
+
+@pytest.mark.parametrize("how", ["padded", "packed"])
+def test_micro_batches_that_did_not_fit_are_shared_out_in_their_halves(
+    tiny_model_dir: Path, examples: list[Example], how: str
+) -> None:
+    module, batch = build(tiny_model_dir), laid(examples, how)
+    rows, width = batch.input_ids.shape
+    halves = list(split_rows(batch, rows // 2 * width))
+    assert [len(half.input_ids) for half in halves] == [rows // 2] * 2
+    assert all(half.shared_prefix == batch.shared_prefix > 0 for half in halves)
+    assert [len(module.shares(half)) for half in halves] == [2, 2]
+    found = torch.cat([module.batch_losses(half).losses for half in halves]).sort()[0]
+    module.row_threads.is_on = False
+    torch.testing.assert_close(found, module.batch_losses(batch).losses.sort()[0], rtol=1e-5, atol=1e-5)
 
 
 def test_padding_is_no_beginning(tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
