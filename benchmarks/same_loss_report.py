@@ -65,7 +65,7 @@ def to_markdown(report: dict[str, Any]) -> str:
         "# The same loss", "", machine_line(report["machine"]), "",
         f"SmolLM2-135M in bfloat16, rank 16 on all linear layers, {len(plain[0]['losses'])} steps of "
         f"{report['rows']} rows, {len(plain)} seeds, which change the order of the rows and the "
-        f"adapter's first weights. Options of `trainer.speed`, all off (plain) and all on (fast): {options}.",
+        f"adapter's first weights. Options of `trainer.speed`, off (plain) and on (fast): {options}.",
         "",
         f"The fast way is the plain one within the noise of the seed: **{'yes' if holds else 'no'}**.", "",
         "| loss | fast - plain at the same seed | standard deviation between seeds | within it |",
@@ -106,7 +106,7 @@ def draw(runs: Mapping[str, Runs], path: Path) -> None:
         losses.plot(steps, means, style, color=color, label=f"{way}: mean and standard deviation of seeds")
     losses.set_ylabel("loss (nats per token)")
     losses.legend(fontsize=8)
-    losses.set_title("all options of trainer.speed off (plain) and on (fast)")
+    losses.set_title("options of trainer.speed off (plain) and on (fast)")
     for run, other in zip(runs[PLAIN], runs[ON], strict=True):
         gaps = [after - before for before, after in zip(run["losses"], other["losses"], strict=True)]
         differences.plot(steps, gaps, label=f"seed {run['seed']}")

@@ -91,6 +91,7 @@ def test_every_switch_of_the_config_is_covered() -> None:
     assert switches == set(same_loss.find_options())
     assert same_loss.find_options()["fused_head"] == ("false", "true")
     assert same_loss.find_options()["liger"] == ("false", "auto")
+    assert set(same_loss.usual_options()) == switches - {"compile"}
 
 
 def test_an_option_of_other_words_is_turned_off_and_on_with_them(monkeypatch: pytest.MonkeyPatch) -> None:

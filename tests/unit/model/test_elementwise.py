@@ -2,33 +2,31 @@
 
 import pytest
 import torch
+from tests.unit.model.tiny_models import LLAMA_LIKE, build
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, LlamaConfig, Phi3Config, Qwen3Config
+from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
 from loralab.model.elementwise import recompute_elementwise
 
-SMALL = {
-    "vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0,
-}  # fmt: skip
-
 
 @pytest.mark.parametrize(
-    ("config", "expected"),
+    ("family", "expected"),
     [
-        (LlamaConfig(**SMALL), 2 * (2 + 1) + 1),  # Two norms and a gate in a layer, and the last norm.
-        (LlamaConfig(**SMALL, hidden_act="gelu"), 2 * 2 + 1),
-        (Qwen3Config(**SMALL), 2 * (2 + 2 + 1) + 1),  # And norms of queries and keys.
-        (Phi3Config(**SMALL), 2 * 2 + 1),  # Its gate and upward projection are one layer.
-        # Weights around zero, and GELU.
-        (Gemma2Config(**SMALL), 0),
-        (GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=97), 0),
+        ("llama", 2 * (2 + 1) + 1),  # Two norms and a gate in a layer, and the last norm.
+        ("qwen3", 2 * (2 + 2 + 1) + 1),  # And norms of queries and keys.
+        ("phi3", 2 * 2 + 1),  # Its gate and upward projection are one layer.
+        ("gemma2", 0),  # Weights around zero, and GELU.
+        ("gpt2", 0),
     ],
-    ids=["llama", "llama with gelu", "qwen3", "phi3", "gemma2", "gpt2"],
 )
-def test_what_is_written_as_llama_is_changed(config, expected):
-    assert recompute_elementwise(AutoModelForCausalLM.from_config(config)) == expected
+def test_what_is_written_as_llama_is_changed(family, expected):
+    assert recompute_elementwise(build(family)) == expected
+
+
+def test_gates_of_another_activation_stay():
+    model = LlamaForCausalLM(LlamaConfig(**LLAMA_LIKE, hidden_act="gelu"))
+    assert recompute_elementwise(model) == 2 * 2 + 1
 
 
 def norm() -> nn.Module:
@@ -38,7 +36,7 @@ def norm() -> nn.Module:
 
 
 def feed_forward() -> nn.Module:
-    return LlamaMLP(LlamaConfig(**SMALL)).requires_grad_(False)
+    return LlamaMLP(LlamaConfig(**LLAMA_LIKE)).requires_grad_(False)
 
 
 def run(module: nn.Module, x: Tensor) -> tuple[list[Tensor], int]:
