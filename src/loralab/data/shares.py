@@ -24,8 +24,7 @@ def share_documents(lengths: Sequence[int], num_threads: int) -> list[list[int]]
         The places of the documents of each share, in order: as many shares as are worth it, and one where
         documents are few or uneven.
     """
-    most = min(num_threads, MOST_SHARES, len(lengths), sum(lengths) // LEAST_TOKENS)
-    for num_shares in range(most, 1, -1):
+    for num_shares in range(min(len(lengths), most_shares(sum(lengths), num_threads)), 1, -1):
         if num_threads % num_shares:
             continue
         shares = _deal(lengths, num_shares)
@@ -33,6 +32,12 @@ def share_documents(lengths: Sequence[int], num_threads: int) -> list[list[int]]
         if largest * num_shares <= MOST_UNEVEN * sum(lengths):
             return shares
     return [list(range(len(lengths)))]
+
+
+def most_shares(tokens: int, num_threads: int) -> int:
+    """Returns how many shares of so many tokens there are at most, each for as many threads."""
+    most = min(num_threads, MOST_SHARES, tokens // LEAST_TOKENS)
+    return next((count for count in range(most, 1, -1) if num_threads % count == 0), 1)
 
 
 def share_out(batch: MicroBatch, num_threads: int) -> list[MicroBatch]:

@@ -53,7 +53,7 @@ def hidden_states(model: PeftModel | PreTrainedModel, batch: MicroBatch) -> Tens
     hidden: Tensor = output.last_hidden_state
     if short is None:
         return hidden[:, -batch.input_ids.shape[1] :]
-    # Its gradient adds up in order; that of indexing would not.
+    # On a CPU its gradient adds up in order, as that of indexing would not.
     whole: Tensor = hidden[0].index_select(0, short.places.flatten())
     return whole.view(*batch.input_ids.shape, -1)
 

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from loralab.config.method_rules import VIRTUAL_TOKENS
 from loralab.config.model import LoraConfig, QuantConfig
-from loralab.data.collate import MicroBatch, without_padding
+from loralab.data.collate import MicroBatch, without_padding, worth_sharing
 from loralab.model.adapters.context import AdapterContext
 from loralab.model.adapters.prompts import cache_shape
 from loralab.model.allocation import gap_bytes
@@ -281,7 +281,12 @@ def _micro_batch(request: MemoryRequest) -> MicroBatch:
     positions = torch.empty(shape, dtype=torch.long)
     bounds = tuple(accumulate(request.documents, initial=0))
     return MicroBatch(
-        ids, mask, labels, position_ids=positions, bounds=bounds, shared_prefix=request.shared_prefix
+        ids,
+        mask,
+        labels,
+        position_ids=positions,
+        bounds=bounds,
+        shared_prefix=worth_sharing(request.shared_prefix, request.documents),
     )
 
 

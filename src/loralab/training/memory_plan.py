@@ -1,7 +1,7 @@
 """The memory of a run before it loads anything: what its largest micro-batch takes, and what would fit."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -222,11 +222,10 @@ def largest_batch(layout: Layout, supervised: NDArray[np.int64], size: MicroBatc
     """
     if layout.pack_length is not None:
         count = min(size.num_rows(layout.pack_length), layout.num_units)
-        rows = [layout.unit(0, number) for number in range(layout.num_units)]
-        # All are as wide; those of few documents have the fewest copies of what all begin with.
-        fewest = sorted(rows, key=len)[:count]
-        bounds = document_bounds([layout.lengths[row].tolist() for row in fewest], layout.pack_length)
-        learned = sum(sorted((int(supervised[row].sum()) for row in rows), reverse=True)[:count])
+        rows = _by_documents(layout)
+        bounds = document_bounds([layout.lengths[row].tolist() for row in rows[:count]], layout.pack_length)
+        starts = np.cumsum([0, *(len(row) for row in rows[:-1])])
+        learned = int(np.sort(np.add.reduceat(supervised[np.concatenate(rows)], starts))[-count:].sum())
         documents = tuple(end - start for start, end in pairwise(bounds))
         return LargestBatch(count, layout.pack_length, learned, documents)
     if layout.is_grouped:
@@ -241,6 +240,12 @@ def largest_batch(layout: Layout, supervised: NDArray[np.int64], size: MicroBatc
     is_counted = size.rows is not None and not layout.is_grouped
     taken = lengths if is_counted else (width,) * len(group)
     return LargestBatch(len(group), width, int(supervised[group].sum()), None, taken)
+
+
+@lru_cache(maxsize=2)
+def _by_documents(layout: Layout) -> list[NDArray[np.int64]]:
+    """Returns the packed rows, all as wide, from those with the fewest copies of what all begin with."""
+    return sorted((layout.unit(0, number) for number in range(layout.num_units)), key=len)
 
 
 def padded(length: int | np.int64) -> int:
