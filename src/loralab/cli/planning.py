@@ -19,7 +19,7 @@ from loralab.model.memory_map import MemoryMap
 from loralab.model.memory_request import QUANTIZED, UNQUANTIZED, MemoryEstimate, MemoryRequest
 from loralab.model.prequantized import left_out, prequantized
 from loralab.model.quantize import check_skip_modules
-from loralab.model.row_paths import runs_side_by_side
+from loralab.model.row_paths import num_row_threads
 from loralab.optim.state_size import kind_of_state
 from loralab.runs.memory import GIB, rss_gib
 from loralab.training.memory_plan import AUTO, AUTO_STEP_EXAMPLES, HEADROOM, padded
@@ -207,7 +207,7 @@ def plan_run(config: TrainConfig, cards: Sequence[float]) -> RunPlan:
     device_type, dtype = plan_device(config)
     reserved_bytes = reserved(device_type)
     bare = bare_model(config, device_type, dtype)
-    threads = torch.get_num_threads() if runs_side_by_side(bare.model, config, device_type) else 1
+    threads = num_row_threads(bare.model, config, device_type)
     memory = MemoryMap(bare.model, make_request(config, bare.quant, dtype, threads), device_type)
     remedies = allowed_remedies(config, bare.is_stored_quantized, device_type)
     planned = tuple(_plan_card(memory, card, reserved_bytes, remedies) for card in cards)

@@ -1,5 +1,6 @@
 """Which rows may be computed together, and which side by side: what a model and a run allow."""
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -38,6 +39,11 @@ def runs_side_by_side(base: PreTrainedModel, config: TrainConfig, device_type: s
     trainer = config.trainer
     may_run = trainer.speed.parallel_rows and not trainer.speed.compile and trainer.num_shards == 1
     return may_run and device_type == "cpu" and not is_random(base, config) and not keeps_state(base)
+
+
+def num_row_threads(base: PreTrainedModel, config: TrainConfig, device_type: str) -> int:
+    """Returns how many threads rows may be dealt to; 1 where all threads work on the same ones."""
+    return torch.get_num_threads() if runs_side_by_side(base, config, device_type) else 1
 
 
 def is_random(model: nn.Module, config: TrainConfig) -> bool:

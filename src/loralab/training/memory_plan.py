@@ -25,7 +25,7 @@ from loralab.model.memory import estimate_memory
 from loralab.model.memory_advice import Remedies, allowed_remedies, check_memory
 from loralab.model.memory_request import MemoryEstimate, MemoryRequest
 from loralab.model.prequantized import Prequantized, prequantized
-from loralab.model.row_paths import runs_side_by_side, shares_prefix
+from loralab.model.row_paths import num_row_threads, shares_prefix
 from loralab.optim.state_size import kind_of_state
 from loralab.runs.memory import GIB, available_memory, rss_gib
 
@@ -134,7 +134,6 @@ class MemoryPlan:
         batch = largest_batch(layout, supervised_of(self.data.train.examples), size)
         # A group of examples is a micro-batch of its own, however many rows it has.
         num_units = 1 if layout.is_grouped else batch.rows
-        in_parallel = runs_side_by_side(self.model, config, self.device.type)
         return MemoryRequest(
             quant=self.quant,
             lora=config.lora,
@@ -149,7 +148,7 @@ class MemoryPlan:
             shared_prefix=self._shared_prefix if shares_prefix(self.model, config) else 0,
             accumulation=-(-rows_per_step(config, layout) // (num_units * config.trainer.num_processes)),
             shards=config.trainer.num_shards,
-            threads=torch.get_num_threads() if in_parallel else 1,
+            threads=num_row_threads(self.model, config, self.device.type),
             speed=config.trainer.speed,
             offload=config.trainer.offload_activations,
         )

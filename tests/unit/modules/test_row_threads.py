@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.hooks import RemovableHandle
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from loralab.config.data import DataConfig
@@ -67,6 +68,18 @@ def losses_and_gradients(module: SFTModule, batch: MicroBatch) -> tuple[LossPart
     return parts, gradients  # type: ignore[return-value]
 
 
+def threads_that_meet(module: SFTModule) -> tuple[RemovableHandle, set[str]]:
+    """Has each of two shares wait for the other, which only threads side by side can do."""
+    threads: set[str] = set()
+    both = threading.Barrier(2, timeout=60)
+
+    def meet(*_: object) -> None:
+        threads.add(threading.current_thread().name)
+        both.wait()
+
+    return causal_lm(module.model).get_input_embeddings().register_forward_hook(meet), threads
+
+
 def laid(examples: list[Example], how: str) -> MicroBatch:
     if how == "packed":
         return pack_examples([examples[:4], examples[4:8]], 112, 0)
@@ -82,12 +95,10 @@ def test_losses_and_gradients_are_those_of_one_thread_after_another(
     module = build(tiny_model_dir, quant, gradient_checkpointing=checkpointing)
     batch = laid(examples, how)
     assert len(module.shares(batch)) == 2
-    threads: set[str] = set()
-    embedding = causal_lm(module.model).get_input_embeddings()
-    hook = embedding.register_forward_hook(lambda *_: threads.add(threading.current_thread().name))
+    hook, threads = threads_that_meet(module)
     found, gradients = losses_and_gradients(module, batch)
     hook.remove()
-    assert len(threads) == 2
+    assert len(threads) == 2 and "MainThread" not in threads
     module.row_threads.is_on = False
     assert len(module.shares(batch)) == 1
     expected, expected_gradients = losses_and_gradients(module, batch)
@@ -122,10 +133,7 @@ def test_weights_and_sources_follow_their_tokens(tiny_model_dir: Path, examples:
 
 def test_validation_runs_side_by_side_too(tiny_model_dir: Path, examples: list[Example]) -> None:
     module, batch = build(tiny_model_dir).eval(), laid(examples, "padded")
-    threads: set[str] = set()
-    causal_lm(module.model).get_input_embeddings().register_forward_hook(
-        lambda *_: threads.add(threading.current_thread().name)
-    )
+    hook, threads = threads_that_meet(module)
     losses = []
     for _ in range(2):
         with torch.inference_mode():
@@ -133,8 +141,9 @@ def test_validation_runs_side_by_side_too(tiny_model_dir: Path, examples: list[E
         module.on_validation_epoch_end()
         losses.append(module.val_loss)
         module.row_threads.is_on = False
+        hook.remove()
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
-    assert len(threads) == 3  # Two, and then the calling one.
+    assert len(threads) == 2 and "MainThread" not in threads
 
 
 def test_padded_rows_of_a_model_that_must_see_their_padding_stay_whole(
