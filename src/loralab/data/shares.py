@@ -1,9 +1,9 @@
 """The documents of a micro-batch, shared out among the threads of a CPU."""
 
-import heapq
 from collections.abc import Sequence
 
 from loralab.data.collate import MicroBatch, documents_of, take_documents
+from loralab.data.masking import IGNORE_INDEX
 
 LEAST_TOKENS = 256
 """Tokens that are worth a thread of their own: products of fewer read weights more than they compute."""
@@ -13,23 +13,27 @@ MOST_UNEVEN = 1.1
 """Largest share as a multiple of the mean; beyond, threads that wait for it cost what the others gain."""
 
 
-def share_documents(lengths: Sequence[int], num_threads: int) -> list[list[int]]:
-    """Deals documents into shares of about the same tokens, each to run on as many threads as the others.
+def share_documents(
+    lengths: Sequence[int], num_threads: int, costs: Sequence[int] | None = None
+) -> list[list[int]]:
+    """Deals documents into shares of about the same cost, each to run on as many threads as the others.
 
     Args:
         lengths: Tokens of each document.
         num_threads: Threads in all.
+        costs: What each takes, in whole numbers of any unit; None is its tokens.
 
     Returns:
         The places of the documents of each share, in order: as many shares as are worth it, and one where
         documents are few or uneven.
     """
+    costs = lengths if costs is None else costs
     for num_shares in range(min(len(lengths), most_shares(sum(lengths), num_threads)), 1, -1):
         if num_threads % num_shares:
             continue
-        shares = _deal(lengths, num_shares)
-        largest = max(sum(lengths[place] for place in share) for share in shares)
-        if largest * num_shares <= MOST_UNEVEN * sum(lengths):
+        shares = _deal(costs, num_shares)
+        largest = max(sum(costs[place] for place in share) for share in shares)
+        if largest * num_shares <= MOST_UNEVEN * sum(costs):
             return shares
     return [list(range(len(lengths)))]
 
@@ -40,24 +44,50 @@ def most_shares(tokens: int, num_threads: int) -> int:
     return next((count for count in range(most, 1, -1) if num_threads % count == 0), 1)
 
 
-def share_out(batch: MicroBatch, num_threads: int) -> list[MicroBatch]:
+def share_out(batch: MicroBatch, num_threads: int, target_cost: float = 0.0) -> list[MicroBatch]:
     """Cuts a micro-batch into shares for the threads of a CPU, or returns it whole.
 
     Args:
         batch: Packed rows, or padded ones that go through the model without their padding.
         num_threads: Threads in all.
+        target_cost: What a token that is learned takes more, as a multiple of what every token takes.
     """
     documents = documents_of(batch)
-    shares = share_documents([length for _, length in documents], num_threads)
+    is_target = batch.labels.flatten() != IGNORE_INDEX
+    num_targets = [int(is_target[start : start + length].sum()) for start, length in documents]
+    lengths = [length for _, length in documents]
+    costs = [length + round(target_cost * num) for length, num in zip(lengths, num_targets, strict=True)]
+    shares = share_documents(lengths, num_threads, costs)
     if len(shares) == 1:
         return [batch]
     return [take_documents(batch, [documents[place] for place in share]) for share in shares]
 
 
-def _deal(lengths: Sequence[int], num_shares: int) -> list[list[int]]:
-    """Gives each document, from the longest on, to the share with the fewest tokens."""
-    shares: list[tuple[int, list[int]]] = [(0, [])] * num_shares
-    for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
-        tokens, places = heapq.heappop(shares)
-        heapq.heappush(shares, (tokens + lengths[place], [*places, place]))
-    return [sorted(places) for _, places in shares]
+def _deal(costs: Sequence[int], num_shares: int) -> list[list[int]]:
+    """Gives each document, from the costliest on, to the cheapest share; then evens the shares out."""
+    shares: list[list[int]] = [[] for _ in range(num_shares)]
+
+    def cost(share: Sequence[int]) -> int:
+        return sum(costs[place] for place in share)
+
+    for place in sorted(range(len(costs)), key=lambda place: -costs[place]):
+        min(shares, key=cost).append(place)
+    while True:
+        shares.sort(key=cost)
+        gap = cost(shares[-1]) - cost(shares[0])
+        left, given, taken = _exchange(costs, shares[-1], shares[0], gap)
+        if left >= gap:
+            return [sorted(share) for share in shares]
+        shares[-1] = [place for place in shares[-1] if place != given] + taken
+        shares[0] = [place for place in shares[0] if place not in taken] + [given]
+
+
+def _exchange(
+    costs: Sequence[int], costly: Sequence[int], cheap: Sequence[int], gap: int
+) -> tuple[int, int, list[int]]:
+    """Finds the document to give, and the one to take for it or none, that leave the smallest gap."""
+    return min(
+        (abs(gap - 2 * (costs[given] - sum(costs[place] for place in taken))), given, taken)
+        for given in costly
+        for taken in ([], *([place] for place in cheap))
+    )

@@ -13,7 +13,7 @@ from loralab.data.collate import MicroBatch
 from loralab.data.shared_prefix import Shortened, without_repeats
 from loralab.errors import ModelError
 from loralab.losses.liger import nll_in_place, runs_liger
-from loralab.losses.sft import NllAndGradient, chunk_positions, plain_nll, token_nll
+from loralab.losses.sft import NllAndGradient, chunk_positions, plain_nll, tiled_nll, token_nll
 from loralab.model.attention import document_arguments, shares_beginnings
 from loralab.model.lora import causal_lm
 from loralab.model.messages import first_line
@@ -131,13 +131,14 @@ def target_nll(
         [num]
     """
     device_type = device_type or hidden.device.type
+    own = tiled_nll if device_type == "cpu" else plain_nll
     return token_nll(
         hidden,
         targets,
         projection(model),
         chunk_positions(model.get_output_embeddings().weight.shape[0], device_type),
         is_frozen=speed.fused_head and has_frozen_head(model),
-        nll_and_gradient=kernel if runs_liger(speed.liger, device_type) else plain_nll,
+        nll_and_gradient=kernel if runs_liger(speed.liger, device_type) else own,
     )
 
 

@@ -6,6 +6,7 @@ from transformers import PreTrainedModel
 
 from loralab.config.schema import TrainConfig
 from loralab.model.attention_choice import runs_on_flash
+from loralab.model.quantize import linear_layers
 
 RANDOM = ("drop", "jitter")
 """Parts of the names of what layers leave out or shake in training."""
@@ -44,6 +45,16 @@ def runs_side_by_side(base: PreTrainedModel, config: TrainConfig, device_type: s
 def num_row_threads(base: PreTrainedModel, config: TrainConfig, device_type: str) -> int:
     """Returns how many threads rows may be dealt to; 1 where all threads work on the same ones."""
     return torch.get_num_threads() if runs_side_by_side(base, config, device_type) else 1
+
+
+def cost_of_target(base: PreTrainedModel) -> float:
+    """Returns how much the output head computes for a token, as a multiple of what the layers do."""
+    text = base.config.get_text_config()
+    layers = [layer for _, layer in linear_layers(base)]
+    num_weights = sum(
+        layer.in_features * layer.out_features for layer in layers if isinstance(layer, nn.Linear)
+    )
+    return text.vocab_size * text.hidden_size / num_weights if num_weights else 0.0
 
 
 def is_random(model: nn.Module, config: TrainConfig) -> bool:

@@ -32,7 +32,7 @@ from loralab.model.adapters.offsets import load_offsets, offsets
 from loralab.model.adapters.registry import step_hooks
 from loralab.model.attention import keeps_documents_apart
 from loralab.model.lora import cast_adapter, causal_lm, trainable
-from loralab.model.row_paths import runs_side_by_side, shares_prefix
+from loralab.model.row_paths import cost_of_target, runs_side_by_side, shares_prefix
 from loralab.modules.guard import OUT_OF_MEMORY, SKIPPED, Guard, Incident
 from loralab.modules.row_threads import RowThreads
 from loralab.modules.stepping import Halved, MicroBatchLimit
@@ -90,7 +90,7 @@ class AdapterModule(pl.LightningModule):
         """Whether what rows begin with goes through the model once: in evaluation, and in training."""
         device_type = next(model.parameters()).device.type
         may_run = runs_side_by_side(causal_lm(model), config, device_type)
-        self.row_threads = RowThreads(self.rows_are_items and may_run)
+        self.row_threads = RowThreads(self.rows_are_items and may_run, cost_of_target(causal_lm(model)))
         self.masters = MasterWeights(trainable(model), dtype)
         # What the adapter holds besides them, such as fixed random projections.
         cast_adapter(model, dtype)

@@ -23,19 +23,20 @@ T = TypeVar("T")
 class RowThreads:
     """The threads of a CPU, each group of them with rows of its own."""
 
-    def __init__(self, is_on: bool) -> None:
+    def __init__(self, is_on: bool, target_cost: float = 0.0) -> None:
         """Starts no thread yet.
 
         Args:
             is_on: Whether rows may be shared out at all.
+            target_cost: What a token that is learned takes more, as a multiple of what every token takes.
         """
-        self.is_on = is_on
+        self.is_on, self._target_cost = is_on, target_cost
         self._in_turn = False
         self._pool: ThreadPoolExecutor | None = None
 
     def shares(self, batch: MicroBatch) -> list[MicroBatch]:
         """Returns what may run side by side of a micro-batch: all of it where that gains nothing."""
-        return share_out(batch, torch.get_num_threads()) if self.is_on else [batch]
+        return share_out(batch, torch.get_num_threads(), self._target_cost) if self.is_on else [batch]
 
     def losses(
         self,

@@ -17,6 +17,8 @@ TEXT = Conversation((Message("text", "a"),), "rows.jsonl", 1)
     [
         # From the longest on, each to whoever has the fewest tokens: 300 + 210 and 280 + 250.
         ([280, 300, 210, 250], 2, [[1, 2], [0, 3]]),
+        # So 841 and 741 tokens; 170 for 140 leaves 811 and 771, and no other exchange is as good.
+        ([140, 170, 179, 395, 259, 136, 163, 140], 2, [[0, 3, 5, 7], [1, 2, 4, 6]]),
         # 300, 280 and 460 tokens are too uneven, and three threads are not two groups of as many each.
         ([280, 300, 210, 250], 3, [[0, 1, 2, 3]]),
         ([400] * 4, 4, [[0], [1], [2], [3]]),
@@ -35,6 +37,31 @@ def test_shares_are_as_many_as_are_worth_it(
     lengths: list[int], num_threads: int, expected: list[list[int]]
 ) -> None:
     assert sorted(share_documents(lengths, num_threads)) == sorted(expected)
+
+
+def test_documents_are_dealt_by_what_they_cost() -> None:
+    # 600 + 300 and 500 + 400; by their tokens the first would go with the third.
+    assert sorted(share_documents([300] * 4, 2, [500, 400, 300, 600])) == [[0, 1], [2, 3]]
+    assert sorted(share_documents([300] * 4, 2)) == [[0, 2], [1, 3]]
+    # As even as tokens may be, one thread would wait for the other.
+    assert share_documents([300] * 2, 2, [500, 400]) == [[0, 1]]
+
+
+def test_learned_tokens_cost_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shares, "LEAST_TOKENS", 4)
+    # Of 4 tokens each 3, 2, 1 and none are learned.
+    rows = [Example([at, 1, 2, 3], [IGNORE_INDEX] * (at + 1) + [7] * (3 - at), TEXT) for at in range(4)]
+    batch = pad_examples(rows, 0)
+    dealt = [
+        sorted(
+            sorted(part.input_ids[0, part.position_ids[0] == 0].tolist()[:2])
+            for part in share_out(batch, 2, cost)
+            if part.position_ids is not None
+        )
+        for cost in (0, 1)
+    ]
+    # 7 + 6 + 5 + 4: the costliest with the cheapest.
+    assert dealt == [[[0, 2], [1, 3]], [[0, 3], [1, 2]]]
 
 
 def example(*ids: int) -> Example:

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from loralab.losses.sft import supervised_positions, token_nll
+from loralab.losses import sft
+from loralab.losses.sft import plain_nll, supervised_positions, tiled_nll, token_nll
 
 
 def test_uniform_logits_cost_log_vocabulary_per_token() -> None:
@@ -83,3 +84,27 @@ def test_in_float16_the_scale_of_the_loss_reaches_the_smallest_gradients() -> No
     losses = token_nll(hidden, torch.tensor([0]), lambda part: part, is_frozen=True)
     (2**16 * losses).sum().backward()
     assert hidden.grad[0, 1].item() == pytest.approx(2**16 * math.exp(-20), rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_tiles_of_logits_become_their_gradients(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against PyTorch's cross entropy and autograd; three rows at a time, the last alone."""
+    monkeypatch.setattr(sft, "TILE_BYTES", 3 * 4 * 13)
+    torch.manual_seed(0)
+    logits, targets = (20 * torch.randn(10, 13)).to(dtype), torch.arange(10)
+    wide = logits.float().clone().requires_grad_()
+    expected = torch.nn.functional.cross_entropy(wide, targets, reduction="none")
+    (expected_gradient,) = torch.autograd.grad(expected.sum(), wide)
+    losses, gradient = plain_nll(logits, targets)
+    torch.testing.assert_close(losses, expected)
+    torch.testing.assert_close(gradient, expected_gradient)
+    losses, gradient = tiled_nll(logits, targets)
+    torch.testing.assert_close(losses, expected)
+    torch.testing.assert_close(gradient, expected_gradient.to(dtype))
+    assert gradient is logits
+
+
+def test_losses_hold_where_probabilities_are_too_small_for_float32() -> None:
+    losses, gradient = plain_nll(torch.tensor([[300.0, 0.0], [0.0, 300.0]]), torch.tensor([1, 1]))
+    assert losses.tolist() == [300, 0]
+    assert gradient.tolist() == [[1, -1], [0, 0]]

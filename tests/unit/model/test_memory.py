@@ -319,4 +319,7 @@ def test_a_gpu_computes_more_logits_at_once():
     model = skeleton(ModelConfig(), LlamaConfig(**{**TINY.to_dict(), "vocab_size": 128_256}))
     large = {"rows": 8, "width": 512, "num_supervised": 2048, "speed": SpeedConfig(liger=False)}
     on_cpu, on_gpu = (parts_of(model, device_type, **large)["logits"] for device_type in ("cpu", "cuda"))
-    assert on_gpu == pytest.approx(4 * on_cpu, rel=0.01)  # 512 positions, and 128
+    # Of 512 positions in two bytes, a float32 copy and its softmax; of 256 in two bytes, and of eight in float32
+    # those and the gradient of the eight before.
+    assert on_gpu == pytest.approx(512 * 128_256 * (2 + 4 + 4), rel=0.01)
+    assert on_cpu == pytest.approx((256 * 2 + 8 * (4 + 4 + 4)) * 128_256, rel=0.01)

@@ -24,7 +24,7 @@ from loralab.model.checkpointing import recompute_layers
 from loralab.model.faster import run_faster
 from loralab.model.load import load_base
 from loralab.model.lora import attach_adapter, causal_lm, trainable
-from loralab.model.row_paths import keeps_state
+from loralab.model.row_paths import cost_of_target, keeps_state
 from loralab.modules.row_threads import RowThreads
 from loralab.modules.sft import SFTModule
 from loralab.modules.stepping import split_rows
@@ -273,3 +273,18 @@ def test_each_thread_has_its_share_of_the_threads_and_the_modes_of_the_caller() 
     with torch.inference_mode():
         assert threads.run([seen] * 2) == [(2, False, True)] * 2
     assert torch.get_num_threads() == 4
+
+
+def test_what_a_learned_token_costs_counted_by_hand(tiny_model_dir: Path) -> None:
+    config = LlamaConfig(
+        vocab_size=96, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1,
+    )  # fmt: skip
+    # A layer has q and o of 16 x 16, k and v of 8 x 16, and three of 24 x 16; the head has 96 x 16.
+    assert cost_of_target(LlamaForCausalLM(config)) == 96 * 16 / (2 * (2 * 256 + 2 * 128 + 3 * 384))
+    # Four bits hold no fewer products.
+    plain, packed = (
+        load_base(ModelConfig(path=str(tiny_model_dir)), QuantConfig(name=name), CPU, torch.float32)
+        for name in ("none", "nf4")
+    )
+    assert cost_of_target(packed) == cost_of_target(plain) > 0
