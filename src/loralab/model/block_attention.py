@@ -4,6 +4,10 @@ PyTorch's own kernel for CPUs walks through its backward pass in products of sin
 Here a block of queries, of all heads that share a key at once, meets every key that it may see: few products,
 each large, and none for pairs above the blocks of the diagonal. As in FlashAttention (arXiv:2205.14135,
 algorithm 4) weights are not kept for the backward pass but computed again, a block at a time.
+
+oneDNN keeps two thirds of a MiB for every shape of a product that it has met, so documents are computed up to
+a whole number of `STEP_TOKENS`. Nothing that stands there is seen by them, nor gets a gradient from them, and
+its own results come later.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,10 +15,13 @@ from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 BLOCK_QUERIES = 128
 """Tokens of a block: large enough for the products, small enough for its weights to stay in the cache."""
+STEP_TOKENS = 32
+"""Documents of 1 to 512 tokens have 16 shapes of blocks instead of 512."""
 
 
 class _Document(NamedTuple):
@@ -23,6 +30,11 @@ class _Document(NamedTuple):
     ahead: int
     start: int
     end: int
+
+    @property
+    def stop(self) -> int:
+        """Where what is computed of it ends."""
+        return self.start - (self.start - self.end) // STEP_TOKENS * STEP_TOKENS
 
 
 def attend_in_blocks(
@@ -62,7 +74,8 @@ class _BlockAttention(torch.autograd.Function):
         ctx.save_for_backward(query, key, value)
         ctx.documents, ctx.scaling = documents, scaling
         groups = query.shape[1] // key.shape[1]
-        queries, keys, values = _grouped(query, key.shape[1]), key.transpose(0, 1), value.transpose(0, 1)
+        room = _room(documents)
+        queries, keys, values = _grouped(query, key.shape[1], room), _laid(key, room), _laid(value, room)
         hidden = _future(groups, documents, query)
         output = queries.new_empty(*queries.shape[:2], value.shape[-1])
         for document in documents:
@@ -71,15 +84,15 @@ class _BlockAttention(torch.autograd.Function):
                 rows = slice(block.start * groups, block.stop * groups)
                 weights = _weights(queries[:, rows], seen[:, :last], hidden, scaling)
                 output[:, rows] = weights @ carried[:, :last]
-        return _ungrouped(output, len(query))
+        return _ungrouped(output, room)[: len(query)]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         """Returns dQ = s dS K, dK = s dS^T Q and dV = P^T dO, with dS = P * (dP - rowsum(P * dP))."""
         query, key, value = ctx.saved_tensors
-        groups = query.shape[1] // key.shape[1]
-        queries, keys, values = _grouped(query, key.shape[1]), key.transpose(0, 1), value.transpose(0, 1)
-        of_output = _grouped(gradients[0], key.shape[1])
+        tokens, groups, room = len(query), query.shape[1] // key.shape[1], _room(ctx.documents)
+        queries, keys, values = _grouped(query, key.shape[1], room), _laid(key, room), _laid(value, room)
+        of_output = _grouped(gradients[0], key.shape[1], room)
         hidden = _future(groups, ctx.documents, query)
         # Blocks add to the gradients of the same keys, and 16 bits would round each sum.
         of_keys, of_values = (torch.zeros(each.shape, dtype=torch.float32) for each in (keys, values))
@@ -89,14 +102,15 @@ class _BlockAttention(torch.autograd.Function):
             for block, last in _blocks(document):
                 rows = slice(block.start * groups, block.stop * groups)
                 weights = _weights(queries[:, rows], seen[:, :last], hidden, ctx.scaling)
-                _add(of_values, document, weights.mT @ of_output[:, rows])
-                of_weights = of_output[:, rows] @ carried[:, :last].mT
+                of_block = _own(of_output[:, rows], (document.end - block.start) * groups)
+                _add(of_values, document, weights.mT @ of_block)
+                of_weights = of_block @ carried[:, :last].mT
                 of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
                 of_queries[:, rows] = of_scores @ seen[:, :last]
                 _add(of_keys, document, of_scores.mT @ queries[:, rows])
-        of_query = _ungrouped(of_queries.mul_(ctx.scaling), len(query))
-        of_key = of_keys.mul_(ctx.scaling).to(key.dtype).transpose(0, 1)
-        return of_query, of_key, of_values.to(value.dtype).transpose(0, 1), None, None
+        of_query = _ungrouped(of_queries.mul_(ctx.scaling), room)[:tokens]
+        of_key = of_keys.mul_(ctx.scaling).to(key.dtype).transpose(0, 1)[:tokens]
+        return of_query, of_key, of_values.to(value.dtype).transpose(0, 1)[:tokens], None, None
 
 
 def _documents(lengths: Sequence[int], is_shared: bool) -> tuple[_Document, ...]:
@@ -105,16 +119,28 @@ def _documents(lengths: Sequence[int], is_shared: bool) -> tuple[_Document, ...]
     return tuple(_Document(lengths[0] if is_shared and start else 0, start, end) for start, end in bounds)
 
 
+def _room(documents: Sequence[_Document]) -> int:
+    """Returns the tokens that all documents need, those after them included."""
+    return max(document.stop for document in documents)
+
+
 def _blocks(document: _Document) -> Iterator[tuple[slice, int]]:
     """Cuts a document into blocks of queries; yields each with how many of the keys that it sees at most."""
-    for start in range(document.start, document.end, BLOCK_QUERIES):
-        end = min(start + BLOCK_QUERIES, document.end)
+    for start in range(document.start, document.stop, BLOCK_QUERIES):
+        end = min(start + BLOCK_QUERIES, document.stop)
         yield slice(start, end), document.ahead + end - document.start
 
 
+def _own(of_block: Tensor, num: int) -> Tensor:
+    """Returns the gradients of a block, [key heads, rows, dim], none of those after its first `num` rows."""
+    if num >= of_block.shape[1]:
+        return of_block
+    return F.pad(of_block[:, : max(0, num)], (0, 0, 0, of_block.shape[1] - max(0, num)))
+
+
 def _seen(tensor: Tensor, document: _Document) -> Tensor:
-    """Returns [key heads, tokens, dim] of what a document's last token sees."""
-    own = tensor[:, document.start : document.end]
+    """Returns [key heads, tokens, dim] of what a document's last token sees, and what is after it."""
+    own = tensor[:, document.start : document.stop]
     return torch.cat([tensor[:, : document.ahead], own], dim=1) if document.ahead else own
 
 
@@ -138,15 +164,24 @@ def _weights(queries: Tensor, keys: Tensor, hidden: Tensor, scaling: float) -> T
 
 def _future(groups: int, documents: Sequence[_Document], like: Tensor) -> Tensor:
     """Returns [queries x groups, queries]: minus infinity where a key comes after its query, else 0."""
-    size = min(BLOCK_QUERIES, max(document.end - document.start for document in documents))
+    size = min(BLOCK_QUERIES, max(document.stop - document.start for document in documents))
     mask = torch.full((size, size), -torch.inf, dtype=like.dtype, device=like.device)
     return mask.triu(1).repeat_interleave(groups, dim=0)
 
 
-def _grouped(tensor: Tensor, num_keys: int) -> Tensor:
-    """Copies [tokens, heads, dim] to [key heads, tokens x groups, dim]: the queries of a key together."""
-    apart: Tensor = tensor.unflatten(1, (num_keys, -1))
-    return apart.permute(1, 0, 2, 3).flatten(1, 2)
+def _laid(tensor: Tensor, room: int) -> Tensor:
+    """Returns [tokens, heads, dim] as [heads, room, dim], zeros at the end."""
+    missing = room - len(tensor)
+    return (F.pad(tensor, (0, 0, 0, 0, 0, missing)) if missing > 0 else tensor).transpose(0, 1)
+
+
+def _grouped(tensor: Tensor, num_keys: int, room: int) -> Tensor:
+    """Copies [tokens, heads, dim] to [key heads, room x groups, dim]: the queries of a key together."""
+    apart: Tensor = tensor.unflatten(1, (num_keys, -1)).transpose(0, 1)
+    laid = tensor.new_empty(num_keys, room, *apart.shape[2:])
+    laid[:, : len(tensor)] = apart
+    laid[:, len(tensor) :] = 0
+    return laid.flatten(1, 2)
 
 
 def _ungrouped(tensor: Tensor, num_tokens: int) -> Tensor:

@@ -43,13 +43,19 @@ def outputs_and_gradients(output: Tensor, given: list[Tensor]) -> list[Tensor]:
     return [output, *torch.autograd.grad(output, given, factors)]
 
 
+@pytest.fixture(params=[1, 3, 32], ids="whole steps of {}".format)
+def small_blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of 4 queries: documents end inside a block, at its end, and after several."""
+    monkeypatch.setattr(block_attention, "BLOCK_QUERIES", 4)
+    monkeypatch.setattr(block_attention, "STEP_TOKENS", request.param)
+
+
+@pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("lengths", [(1,), (4,), (5,), (3, 9, 1), (13, 4)], ids=str)
 @pytest.mark.parametrize(("heads", "key_heads"), [(2, 2), (6, 2), (3, 1)])
 def test_every_token_attends_to_those_before_it_in_its_document(
-    monkeypatch: pytest.MonkeyPatch, lengths: tuple[int, ...], heads: int, key_heads: int
+    lengths: tuple[int, ...], heads: int, key_heads: int
 ) -> None:
-    """Blocks of 4 queries: documents end inside a block, at its end, and after several."""
-    monkeypatch.setattr(block_attention, "BLOCK_QUERIES", 4)
     given = inputs(lengths, heads, key_heads, torch.float64)
 
     found = outputs_and_gradients(attend_in_blocks(*given, lengths, 0.3), given)
@@ -60,13 +66,11 @@ def test_every_token_attends_to_those_before_it_in_its_document(
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("rests", [(4, 2), (3, 9, 1), (13, 0, 4)], ids=str)
 @pytest.mark.parametrize("shared", [1, 3, 4, 6])
-def test_a_shared_beginning_gives_what_copies_of_it_give(
-    monkeypatch: pytest.MonkeyPatch, shared: int, rests: tuple[int, ...]
-) -> None:
+def test_a_shared_beginning_gives_what_copies_of_it_give(shared: int, rests: tuple[int, ...]) -> None:
     """The gradients of the copies add up in the one that stands for all."""
-    monkeypatch.setattr(block_attention, "BLOCK_QUERIES", 4)
     lengths = [shared, *(rest for rest in rests if rest)]
     given = inputs(lengths, 6, 2, torch.float64)
     begins = [shared + sum(rests[:number]) for number in range(len(rests))]
@@ -121,3 +125,18 @@ def test_nothing_is_kept_but_the_inputs() -> None:
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda x: x):
         attend_in_blocks(*given, (300,))
     assert {id(tensor) for tensor in kept} == {id(tensor) for tensor in given}
+
+
+def test_documents_of_any_length_need_few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """oneDNN keeps memory for each: those of 1 to 64 tokens are computed as 32 or 64."""
+    shapes = set()
+    plain = block_attention._weights
+
+    def watched(queries: Tensor, keys: Tensor, hidden: Tensor, scaling: float) -> Tensor:
+        shapes.add((queries.shape[1], keys.shape[1]))
+        return plain(queries, keys, hidden, scaling)
+
+    monkeypatch.setattr(block_attention, "_weights", watched)
+    for length in range(1, 65):
+        attend_in_blocks(*inputs((length,), 2, 1, torch.float32), (length,))
+    assert shapes == {(2 * 32, 32), (2 * 64, 64)}
