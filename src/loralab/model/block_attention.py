@@ -133,9 +133,8 @@ def _blocks(document: _Document) -> Iterator[tuple[slice, int]]:
 
 def _own(of_block: Tensor, num: int) -> Tensor:
     """Returns the gradients of a block, [key heads, rows, dim], none of those after its first `num` rows."""
-    if num >= of_block.shape[1]:
-        return of_block
-    return F.pad(of_block[:, : max(0, num)], (0, 0, 0, of_block.shape[1] - max(0, num)))
+    missing = of_block.shape[1] - max(0, num)
+    return F.pad(of_block[:, : max(0, num)], (0, 0, 0, missing)) if missing > 0 else of_block
 
 
 def _seen(tensor: Tensor, document: _Document) -> Tensor:

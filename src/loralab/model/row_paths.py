@@ -1,7 +1,9 @@
 """Which rows may be computed together, and which side by side: what a model and a run allow."""
 
+from typing import cast
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from loralab.config.schema import TrainConfig
@@ -50,9 +52,12 @@ def num_row_threads(base: PreTrainedModel, config: TrainConfig, device_type: str
 def cost_of_target(base: PreTrainedModel) -> float:
     """Returns how much the output head computes for a token, as a multiple of what the layers do."""
     text = base.config.get_text_config()
-    layers = [layer for _, layer in linear_layers(base)]
+    # Packed weights are fewer numbers than they stand for; GPT-2's layers are not packed, nor nn.Linear.
     num_weights = sum(
-        layer.in_features * layer.out_features for layer in layers if isinstance(layer, nn.Linear)
+        layer.in_features * layer.out_features
+        if isinstance(layer, nn.Linear)
+        else cast(Tensor, layer.weight).numel()
+        for _, layer in linear_layers(base)
     )
     return text.vocab_size * text.hidden_size / num_weights if num_weights else 0.0
 

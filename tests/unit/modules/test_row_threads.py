@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.utils.hooks import RemovableHandle
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from loralab.config.data import DataConfig
 from loralab.config.model import LoraConfig, ModelConfig, QuantConfig
@@ -282,6 +282,8 @@ def test_what_a_learned_token_costs_counted_by_hand(tiny_model_dir: Path) -> Non
     )  # fmt: skip
     # A layer has q and o of 16 x 16, k and v of 8 x 16, and three of 24 x 16; the head has 96 x 16.
     assert cost_of_target(LlamaForCausalLM(config)) == 96 * 16 / (2 * (2 * 256 + 2 * 128 + 3 * 384))
+    gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=96, n_embd=16, n_layer=1, n_head=2))
+    assert cost_of_target(gpt2) == 96 * 16 / (4 * 256 + 2 * 4 * 256)
     # Four bits hold no fewer products.
     plain, packed = (
         load_base(ModelConfig(path=str(tiny_model_dir)), QuantConfig(name=name), CPU, torch.float32)
