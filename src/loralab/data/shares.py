@@ -54,10 +54,11 @@ def share_out(batch: MicroBatch, num_threads: int, target_cost: float = 0.0) -> 
     """
     documents = documents_of(batch)
     is_target = batch.labels.flatten() != IGNORE_INDEX
-    num_targets = [int(is_target[start : start + length].sum()) for start, length in documents]
-    lengths = [length for _, length in documents]
-    costs = [length + round(target_cost * num) for length, num in zip(lengths, num_targets, strict=True)]
-    shares = share_documents(lengths, num_threads, costs)
+    costs = [
+        length + round(target_cost * int(is_target[start : start + length].sum()))
+        for start, length in documents
+    ]
+    shares = share_documents([length for _, length in documents], num_threads, costs)
     if len(shares) == 1:
         return [batch]
     return [take_documents(batch, [documents[place] for place in share]) for share in shares]

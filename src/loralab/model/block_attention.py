@@ -6,8 +6,8 @@ each large, and none for pairs above the blocks of the diagonal. As in FlashAtte
 algorithm 4) weights are not kept for the backward pass but computed again, a block at a time.
 
 oneDNN keeps two thirds of a MiB for every shape of a product that it has met, so documents are computed up to
-a whole number of `STEP_TOKENS`. Nothing that stands there is seen by them, nor gets a gradient from them, and
-its own results come later.
+a whole number of `STEP_TOKENS`. Of what stands there they see nothing, it gets no gradient from them, and its
+own results are written later.
 """
 
 from collections.abc import Iterator, Sequence

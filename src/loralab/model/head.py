@@ -4,12 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from peft import PeftModel, PeftType
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from loralab.config.speed import SpeedConfig
-from loralab.data.collate import MicroBatch
+from loralab.data.collate import PAD_MULTIPLE, MicroBatch
 from loralab.data.shared_prefix import Shortened, without_repeats
 from loralab.errors import ModelError
 from loralab.losses.liger import nll_in_place, runs_liger
@@ -131,8 +132,12 @@ def target_nll(
         [num]
     """
     device_type = device_type or hidden.device.type
-    own = tiled_nll if device_type == "cpu" else plain_nll
-    return token_nll(
+    is_cpu, num = device_type == "cpu", len(targets)
+    own = tiled_nll if is_cpu else plain_nll
+    # oneDNN keeps over a MiB for every number of rows that it has multiplied with the head.
+    if is_cpu and (filler := -num % PAD_MULTIPLE):
+        hidden, targets = F.pad(hidden, (0, 0, 0, filler)), F.pad(targets, (0, filler))
+    losses = token_nll(
         hidden,
         targets,
         projection(model),
@@ -140,6 +145,7 @@ def target_nll(
         is_frozen=speed.fused_head and has_frozen_head(model),
         nll_and_gradient=kernel if runs_liger(speed.liger, device_type) else own,
     )
+    return losses[:num]
 
 
 @torch.no_grad()

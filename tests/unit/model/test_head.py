@@ -25,10 +25,11 @@ from transformers import (
 )
 
 from loralab.config.model import LoraConfig
+from loralab.config.speed import SpeedConfig
 from loralab.data.collate import MicroBatch
 from loralab.errors import ModelError
 from loralab.model import head
-from loralab.model.head import check_projection, hidden_states, projection
+from loralab.model.head import check_projection, hidden_states, projection, target_nll
 from loralab.model.lora import attach_adapter, trainable
 
 SIZES = {
@@ -158,3 +159,24 @@ def test_a_known_name_is_trusted_only_in_transformers_own_classes() -> None:
         check_projection(DoublingHead(config).eval())
     with pytest.raises(ModelError, match="'llama' cannot be run as decoder and output head: 'NoneType'"):
         check_projection(NoHead(config).eval())
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_positions_are_filled_up_to_few_numbers_of_rows(is_frozen: bool) -> None:
+    """Against cross entropy of the head's own logits; 21 positions go through it as 32."""
+    torch.manual_seed(0)
+    config = LlamaConfig(**tiny_models.LLAMA_LIKE)
+    model = LlamaForCausalLM(config).requires_grad_(not is_frozen)
+    output_head = model.get_output_embeddings()
+    hidden = torch.randn(21, config.hidden_size, requires_grad=True)
+    targets = torch.arange(21)
+    taken = [hidden, *output_head.parameters()][: 1 if is_frozen else None]
+    seen = []
+    hook = output_head.register_forward_hook(lambda _, given, logits: seen.append(len(logits)))
+    losses = target_nll(model, hidden, targets, SpeedConfig())
+    hook.remove()
+    expected = torch.nn.functional.cross_entropy(output_head(hidden), targets, reduction="none")
+    assert seen == [32]
+    torch.testing.assert_close(losses, expected)
+    found = torch.autograd.grad((losses * targets).sum(), taken)
+    torch.testing.assert_close(found, torch.autograd.grad((expected * targets).sum(), taken))
