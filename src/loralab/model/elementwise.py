@@ -31,7 +31,7 @@ def recompute_elementwise(model: nn.Module) -> int:
         if is_llama_norm(kind):
             module.forward = MethodType(_norm, module)
         elif is_gated(kind) and is_silu(module.act_fn):
-            module.forward = MethodType(feed_forward(_gate), module)
+            module.forward = MethodType(lean_feed_forward, module)
         else:
             continue
         num_changed += 1
@@ -135,3 +135,7 @@ def _norm(layer: Any, x: Tensor) -> Tensor:
 def _gate(gate: Tensor, up: Tensor) -> Tensor:
     product: Tensor = LeanGate.apply(gate, up)  # type: ignore[no-untyped-call]
     return product
+
+
+lean_feed_forward = feed_forward(_gate)
+"""The forward pass of a gated layer that keeps only gate and upward projection."""

@@ -4,6 +4,7 @@ from peft import PeftModel
 
 from loralab.config.speed import SpeedConfig
 from loralab.model.elementwise import recompute_elementwise
+from loralab.model.fused_feed_forward import fuse_feed_forward
 from loralab.model.fused_lora import fuse_lora
 
 
@@ -18,3 +19,5 @@ def run_faster(model: PeftModel, speed: SpeedConfig) -> None:
         fuse_lora(model)
     if speed.recompute_elementwise:
         recompute_elementwise(model)
+    if speed.fused_lora and speed.recompute_elementwise:
+        fuse_feed_forward(model)

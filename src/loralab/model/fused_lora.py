@@ -6,7 +6,7 @@ matrix products add to what is there. Layers that do more than W x + s B A x run
 """
 
 from types import MethodType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from bitsandbytes.functional import dequantize_4bit
@@ -29,6 +29,39 @@ def fuse_lora(model: PeftModel) -> int:
     return len(layers)
 
 
+class Update(NamedTuple):
+    """The parts of a LoRA layer that is nothing but W x + b + s B A x, with W and b frozen."""
+
+    down: Tensor
+    """A, [rank, in]"""
+    up: Tensor
+    """B, [out, rank]"""
+    scaling: float
+    """s"""
+    base: nn.Module
+    """The layer that holds W and b."""
+
+    def product(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Multiplies [tokens, in]; returns [tokens, out], and x A^T for the backward pass: [tokens, rank]."""
+        inner = rows @ self.down.T
+        bias = cast("Tensor | None", self.base.bias)
+        weight = frozen_weight(self.base, rows.dtype)
+        product = rows @ weight.T if bias is None else torch.addmm(bias.to(rows.dtype), rows, weight.T)
+        return product.addmm_(inner, self.up.T, alpha=self.scaling), inner
+
+    def of_parameters(
+        self, gradient: Tensor, lifted: Tensor, rows: Tensor, inner: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the gradients of A and B: s (g B)^T x, with g B given, and s g^T (x A^T)."""
+        return (lifted.T @ rows).mul_(self.scaling), (gradient.T @ inner).mul_(self.scaling)
+
+    def of_input(self, gradient: Tensor, lifted: Tensor, sums: Tensor | None = None) -> Tensor:
+        """Returns g W + s (g B) A, [tokens, in]; where `sums` are given it adds to them, in place."""
+        weight = frozen_weight(self.base, gradient.dtype)
+        found = gradient @ weight if sums is None else sums.addmm_(gradient, weight)
+        return found.addmm_(lifted, self.down, alpha=self.scaling)
+
+
 class FusedLora(torch.autograd.Function):
     """y = x W^T + s (x A^T) B^T (arXiv:2106.09685, equation 3), with W frozen and stored in any way."""
 
@@ -47,12 +80,8 @@ class FusedLora(torch.autograd.Function):
         Returns:
             [..., out]
         """
-        rows = x.flatten(0, -2)
-        inner = rows @ down.T
-        bias = cast("Tensor | None", base.bias)
-        weight = frozen_weight(base, x.dtype)
-        product = rows @ weight.T if bias is None else torch.addmm(bias.to(x.dtype), rows, weight.T)
-        product.addmm_(inner, up.T, alpha=scaling)
+        rows, layer = x.flatten(0, -2), Update(down, up, scaling, base)
+        product, inner = layer.product(rows)
         ctx.save_for_backward(rows, inner, down, up)
         ctx.scaling, ctx.base, ctx.shape = scaling, base, x.shape
         return product.view(*x.shape[:-1], len(up))
@@ -61,17 +90,10 @@ class FusedLora(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         """Returns the gradients of x, A and B: g W + s (g B) A, s (g B)^T x and s g^T (x A^T)."""
         rows, inner, down, up = ctx.saved_tensors
-        gradient = gradients[0].flatten(0, -2)
+        layer, gradient = Update(down, up, ctx.scaling, ctx.base), gradients[0].flatten(0, -2)
         lifted = gradient @ up
-        of_x = None
-        if ctx.needs_input_grad[0]:
-            of_x = (gradient @ frozen_weight(ctx.base, gradient.dtype)).addmm_(
-                lifted, down, alpha=ctx.scaling
-            )
-            of_x = of_x.view(ctx.shape)
-        of_down = (lifted.T @ rows).mul_(ctx.scaling)
-        of_up = (gradient.T @ inner).mul_(ctx.scaling)
-        return of_x, of_down, of_up, None, None
+        of_x = layer.of_input(gradient, lifted).view(ctx.shape) if ctx.needs_input_grad[0] else None
+        return of_x, *layer.of_parameters(gradient, lifted, rows, inner), None, None
 
 
 def frozen_weight(layer: nn.Module, dtype: torch.dtype) -> Tensor:
@@ -98,14 +120,27 @@ def _has_frozen_weight(layer: Any) -> bool:
     return is_known and not any(parameter.requires_grad for parameter in base.parameters())
 
 
+def is_fused(layer: Any) -> bool:
+    """Says whether `fuse_lora` has changed a layer."""
+    return getattr(vars(layer).get("forward"), "__func__", None) is _forward
+
+
+def as_update(layer: Any, x: Tensor) -> Update | None:
+    """Returns the parts of a LoRA layer where multiplying by them is all that it does with an input."""
+    names = [name for name in layer.active_adapters if name in layer.lora_A]
+    if layer.disable_adapters or layer.merged or len(names) != 1 or layer.lora_variant:
+        return None
+    if not _is_bare(layer, names[0], x):
+        return None
+    down, up = layer.lora_A[names[0]].weight, layer.lora_B[names[0]].weight
+    return Update(down, up, layer.scaling[names[0]], layer.get_base_layer())
+
+
 def _forward(layer: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Runs the layer, together where that is all it does."""
-    names = [name for name in layer.active_adapters if name in layer.lora_A]
-    plain = layer.disable_adapters or layer.merged or args or kwargs or len(names) != 1
-    if plain or layer.lora_variant or not _is_bare(layer, names[0], x):
+    if args or kwargs or (update := as_update(layer, x)) is None:
         return cast(Tensor, type(layer).forward(layer, x, *args, **kwargs))
-    down, up = layer.lora_A[names[0]].weight, layer.lora_B[names[0]].weight
-    product: Tensor = FusedLora.apply(x, down, up, layer.scaling[names[0]], layer.get_base_layer())  # type: ignore[no-untyped-call]
+    product: Tensor = FusedLora.apply(x, *update)  # type: ignore[no-untyped-call]
     return product
 
 
