@@ -26,7 +26,7 @@ from loralab.cli.tables import (
 from loralab.cli.tokens import count_tokens
 from loralab.data.collate import MicroBatch
 from loralab.data.cutting import MicroBatchSize
-from loralab.data.datamodule import eval_batches
+from loralab.data.datamodule import EVAL_TOKENS, eval_batches
 from loralab.data.tally import Tally
 from loralab.data.templating import set_chat_template
 from loralab.errors import DataError, ModelError
@@ -48,8 +48,6 @@ from loralab.model.quant_report import KindStorage, LayerStorage, by_kind
 from loralab.model.quantize import check_skip_modules
 from loralab.model.tokenizer import load_tokenizer
 
-EVAL_TOKENS = 2048
-"""Tokens, padding included, that go through the model at once."""
 DASH, MIB = "-", 2**20
 WIDE_MIB = 100
 """From here on sizes are printed without decimals, so that the tables fit 80 columns."""

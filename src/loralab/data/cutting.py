@@ -6,19 +6,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class MicroBatchSize:
-    """How much goes through the model at once; exactly one of the two is given."""
+    """How much goes through the model at once; exactly one of the first two is given."""
 
     rows: int | None = None
     """Rows."""
     tokens: int | None = None
     """Most tokens, padding included; a single row may have more."""
+    least_tokens: int = 0
+    """As many rows more as have no more tokens than this."""
 
     def num_rows(self, width: int) -> int:
         """Rows of a given width in tokens that go through at once."""
         if self.rows is not None:
-            return self.rows
+            return max(self.rows, self.least_tokens // width)
         assert self.tokens is not None
-        return max(1, self.tokens // width)
+        return max(1, max(self.tokens, self.least_tokens) // width)
 
 
 def deal(widths: Sequence[int], num_shares: int) -> list[list[int]]:

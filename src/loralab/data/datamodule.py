@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import lightning.pytorch as pl
 import numpy as np
@@ -26,6 +27,9 @@ from loralab.data.plan import StepPlan
 from loralab.data.prepare import PreparedData
 from loralab.data.store import lengths_of
 from loralab.distributed.group import rank, world_size
+
+EVAL_TOKENS = 2048
+"""Tokens, padding included, that may go through the model at once where nothing is kept for gradients."""
 
 
 class StepDataset(torch.utils.data.Dataset[StepBatch]):
@@ -123,9 +127,12 @@ class DataModule(pl.LightningDataModule):
         return DataLoader(dataset, sampler=steps, batch_size=None, generator=torch.Generator())
 
     def val_dataloader(self) -> Iterable[MicroBatch]:
-        """Returns the validation examples of this process in batches of similar length."""
-        size, share = self.micro_batch_size, (rank(), world_size())
-        return eval_batches(self.data.val.examples, size, self.pad_id, share)
+        """Returns the validation examples of this process in batches of similar length.
+
+        They are larger than those of training where its rows are few or short.
+        """
+        size = replace(self.micro_batch_size, least_tokens=EVAL_TOKENS)
+        return eval_batches(self.data.val.examples, size, self.pad_id, (rank(), world_size()))
 
 
 def make_layout(data: PreparedData, seed: int, pack_length: int | None, batch_tokens: int | None) -> Layout:

@@ -1,6 +1,6 @@
 """Supervised fine-tuning: cross entropy on the tokens to learn."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from loralab.data.masking import IGNORE_INDEX
 CHUNK_POSITIONS = 256
 """Positions whose logits exist at once on a CPU: enough that the product with the head runs at full speed."""
 TILE_BYTES = 2**22
-"""Float32 logits that are turned into their gradient at once on a CPU: they stay in its cache."""
+"""Float32 logits that are turned into losses or gradients at once on a CPU: they stay in its cache."""
 LOGITS_BYTES, TILE, FEWEST_POSITIONS = 2**28, 128, 256
 """Most float32 logits that exist at once on a GPU, a quarter of a GiB, in whole tiles of a matrix product:
 512 positions of a vocabulary of 128k. In 16 bits n positions take n operations for each byte of the head, and
@@ -64,13 +64,18 @@ def tiled_nll(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         [num] in float32, and [num, vocab]
     """
-    rows = max(1, TILE_BYTES // (4 * logits.shape[-1]))
     losses = []
-    for tile, wanted in zip(logits.split(rows), targets.split(rows), strict=True):
+    for tile, wanted in _tiles(logits, targets):
         tile_losses, error = plain_nll(tile, wanted)
         tile.copy_(error)
         losses.append(tile_losses)
     return torch.cat(losses), logits
+
+
+def _tiles(logits: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields the logits and targets of as many positions as a CPU's cache holds in float32."""
+    rows = max(1, TILE_BYTES // (4 * logits.shape[-1]))
+    return zip(logits.split(rows), targets.split(rows), strict=True)
 
 
 def supervised_positions(labels: Tensor) -> Tensor:
@@ -116,7 +121,10 @@ def token_nll(
         return losses
 
     def chunk_nll(part: Tensor, part_targets: Tensor) -> Tensor:
-        return F.cross_entropy(project(part).float(), part_targets, reduction="none")
+        logits = project(part)
+        is_kept = logits.requires_grad or logits.device.type != "cpu"
+        tiles = [(logits, part_targets)] if is_kept else _tiles(logits, part_targets)
+        return torch.cat([F.cross_entropy(tile.float(), wanted, reduction="none") for tile, wanted in tiles])
 
     if len(targets) <= chunk:
         return chunk_nll(hidden, targets)

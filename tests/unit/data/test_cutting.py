@@ -48,3 +48,12 @@ def test_every_row_is_dealt_once_and_nobody_gets_two_more(widths: list[int], num
     shares = deal(widths, num_shares)
     assert sorted(place for share in shares for place in share) == list(range(len(widths)))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_more_rows_where_they_are_short() -> None:
+    widths = [80, 48, 32, 16, 16, 16]
+    # One row of 80, as training takes; two of at most 48 (96 <= 100); the last three have 48.
+    expected = [range(0, 1), range(1, 3), range(3, 6)]
+    assert cut(widths, MicroBatchSize(rows=1, least_tokens=100)) == expected
+    assert cut(widths, MicroBatchSize(tokens=50, least_tokens=100)) == expected
+    assert cut(widths, MicroBatchSize(tokens=200, least_tokens=100)) == [range(0, 2), range(2, 6)]

@@ -1,5 +1,6 @@
 """What Lightning is fed: whole steps, the same ones after a stop."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -123,6 +124,21 @@ def test_validation_loader_feeds_the_validation_split(data: PreparedData, plan: 
     assert len(seen) == len(data.val.examples) == 2
     learned = sorted([label for label in row if label != -100] for row in seen)
     assert learned == sorted([label for label in e.labels if label != -100] for e in data.val.examples)
+
+
+def test_validation_takes_more_rows_than_training_where_they_are_short(
+    data: PreparedData, plan: StepPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longer = replace(data, val=data.train)
+    widths = [
+        mask.shape[1] for mask in (b.attention_mask for b in datamodule(longer, plan, 0).val_dataloader())
+    ]
+    assert len(widths) == 1
+    monkeypatch.setattr(module, "EVAL_TOKENS", 5 * widths[0])
+    rows = [len(batch.input_ids) for batch in datamodule(longer, plan, 0).val_dataloader()]
+    assert rows[0] == 5 and sum(rows) == 36
+    monkeypatch.setattr(module, "EVAL_TOKENS", widths[0])
+    assert len(next(iter(datamodule(longer, plan, 0).val_dataloader())).input_ids) == MICRO_BATCH
 
 
 def test_loaders_leave_the_global_random_state_alone(data: PreparedData, plan: StepPlan) -> None:

@@ -1,7 +1,10 @@
 import math
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from loralab.losses import sft
 from loralab.losses.sft import plain_nll, supervised_positions, tiled_nll, token_nll
@@ -69,6 +72,23 @@ def test_a_frozen_projection_runs_once_and_gives_the_same_loss_and_gradient(chun
     assert sum(calls) == 10
     for plain, fused in zip(*results, strict=True):
         torch.testing.assert_close(fused, plain, rtol=1e-6, atol=1e-6)
+
+
+def test_losses_alone_are_taken_of_a_few_logits_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    heights: list[int] = []
+    original = F.cross_entropy
+
+    def spy(logits: Tensor, *arguments: Any, **options: Any) -> Tensor:
+        heights.append(len(logits))
+        return original(logits, *arguments, **options)
+
+    monkeypatch.setattr(sft, "TILE_BYTES", 3 * 4 * 7)
+    monkeypatch.setattr(sft.F, "cross_entropy", spy)
+    hidden, targets = torch.randn(8, 7, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 7
+    with torch.no_grad():
+        losses = token_nll(hidden, targets, lambda part: part)
+    assert heights == [3, 3, 2]
+    torch.testing.assert_close(losses, hidden.logsumexp(-1) - hidden[range(8), targets])
 
 
 def test_losses_alone_need_no_gradient() -> None:
