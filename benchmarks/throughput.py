@@ -137,7 +137,7 @@ def seconds_of_products() -> dict[str, float]:
     """Returns what bare products with frozen weights take, forward and backward.
 
     Returns:
-        `layers`, the seconds of a token in all linear layers, and `head`, those of one whose logits are needed.
+        `layers`, the seconds of a token in all linear layers, and `head`, those of one that is learned.
     """
     from loralab.config.model import ModelConfig
     from loralab.model.load import load_config, skeleton
@@ -176,8 +176,8 @@ def to_markdown(report: dict[str, Any]) -> str:
         "weights take here, forward and backward, those of the layers for every token "
         f"({1 / products['layers']:,.0f} a second) and of the head for learned ones "
         f"({1 / products['head']:,.0f}); in brackets those of the layers alone. Targets: {TARGET} times "
-        f"TRL, {TARGET_SHARE:.0%} of products, {TARGET_START_S} s to the first step of the embedded default, which "
-        f"took {report['default_start_s']:.1f} s with warm caches.", "",
+        f"TRL, {TARGET_SHARE:.0%} of products, {TARGET_START_S} s to the first step of the embedded default, "
+        f"which took {report['default_start_s']:.1f} s with warm caches.", "",
         "| quant | rows | | tokens/s | learned/s | times TRL | share of products | first step after "
         "| peak memory | loss on held-out rows |",
         "|---|---|---|---|---|---|---|---|---|---|",
