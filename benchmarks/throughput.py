@@ -173,7 +173,7 @@ def to_markdown(report: dict[str, Any]) -> str:
         f"SmolLM2-135M in bfloat16, rank {RANK} on all linear layers, GSM8K; {ROWS[False]} rows a step, or "
         f"{ROWS[True]} packed rows of {MAX_LENGTH:,} tokens. Useful tokens (no padding) per second of the "
         "steps after the first. Share of products: the part of that time which bare products with the frozen "
-        "weights take here, forward and backward, those of the layers for every token "
+        "weights take here at most, forward and backward, those of the layers for every token "
         f"({1 / products['layers']:,.0f} a second) and of the head for learned ones "
         f"({1 / products['head']:,.0f}); in brackets those of the layers alone. Targets: {TARGET} times "
         f"TRL, {TARGET_SHARE:.0%} of products, {TARGET_START_S} s to the first step of the embedded default, "

@@ -25,11 +25,12 @@ class SpeedConfig:
     """Attention of packed rows as few large matrix products; on a CPU in bfloat16. Its scores are rounded to
     that type, as in transformers' `eager`, where PyTorch's kernel keeps float32."""
     fused_lora: bool = True
-    """Compute the frozen product of a LoRA layer and its update together, and with `recompute_elementwise` a
-    gated feed-forward layer as a whole; where neither dropout nor DoRA, nor another dtype, stands between."""
+    """Compute the frozen product of a LoRA layer and its update together, and with `recompute_elementwise`
+    but without `compile` a gated feed-forward layer as a whole; where neither dropout nor DoRA, nor another
+    dtype, stands between."""
     recompute_elementwise: bool = True
     """Keep only the inputs of norms and gated activations for the backward pass, and with `fused_lora` not
-    what comes out of the latter; where they are written as Llama's and their weights are frozen."""
+    the product of gate and upward projection; where they are written as Llama's and their weights frozen."""
     compile: bool = False
     """Compile norms and gated activations, each into one pass over memory; needs a C++ compiler, on a GPU
     Triton. It takes 5 to 30 seconds at the start, less where its cache is warm."""

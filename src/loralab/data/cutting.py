@@ -12,15 +12,15 @@ class MicroBatchSize:
     """Rows."""
     tokens: int | None = None
     """Most tokens, padding included; a single row may have more."""
-    least_tokens: int = 0
-    """As many rows more as have no more tokens than this."""
+    fill_tokens: int = 0
+    """More rows are taken as long as all have no more tokens than this, padding included; 0 takes none."""
 
     def num_rows(self, width: int) -> int:
         """Rows of a given width in tokens that go through at once."""
         if self.rows is not None:
-            return max(self.rows, self.least_tokens // width)
+            return max(self.rows, self.fill_tokens // width)
         assert self.tokens is not None
-        return max(1, max(self.tokens, self.least_tokens) // width)
+        return max(1, max(self.tokens, self.fill_tokens) // width)
 
 
 def deal(widths: Sequence[int], num_shares: int) -> list[list[int]]:

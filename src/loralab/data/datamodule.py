@@ -131,7 +131,7 @@ class DataModule(pl.LightningDataModule):
 
         They are larger than those of training where its rows are few or short.
         """
-        size = replace(self.micro_batch_size, least_tokens=EVAL_TOKENS)
+        size = replace(self.micro_batch_size, fill_tokens=EVAL_TOKENS)
         return eval_batches(self.data.val.examples, size, self.pad_id, (rank(), world_size()))
 
 

@@ -102,7 +102,8 @@ def token_nll(
 
     Logits are computed `chunk` positions at a time, so that the largest tensor of the step is bounded. A
     frozen projection runs once: see `_FrozenNll`. Of another one, and in float16, logits are recomputed in
-    the backward pass when there is more than one chunk.
+    the backward pass when there is more than one chunk. Where no gradient is asked for on a CPU, only a few
+    logits at a time are in float32.
 
     Args:
         hidden: [num, hidden]
@@ -122,8 +123,8 @@ def token_nll(
 
     def chunk_nll(part: Tensor, part_targets: Tensor) -> Tensor:
         logits = project(part)
-        is_kept = logits.requires_grad or logits.device.type != "cpu"
-        tiles = [(logits, part_targets)] if is_kept else _tiles(logits, part_targets)
+        in_tiles = logits.device.type == "cpu" and not logits.requires_grad
+        tiles = _tiles(logits, part_targets) if in_tiles else [(logits, part_targets)]
         return torch.cat([F.cross_entropy(tile.float(), wanted, reduction="none") for tile, wanted in tiles])
 
     if len(targets) <= chunk:

@@ -19,5 +19,6 @@ def run_faster(model: PeftModel, speed: SpeedConfig) -> None:
         fuse_lora(model)
     if speed.recompute_elementwise:
         recompute_elementwise(model)
-    if speed.fused_lora and speed.recompute_elementwise:
+    # Compiled gates take the place of whole layers' passes later.
+    if speed.fused_lora and speed.recompute_elementwise and not speed.compile:
         fuse_feed_forward(model)

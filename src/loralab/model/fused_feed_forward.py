@@ -1,8 +1,9 @@
 """Gated feed-forward layers whose three LoRA layers run as one function.
 
-Between the activation and the last product stands the widest tensor of a decoder layer. Layer by layer it is
-kept for the gradient of the last adapter; here it is computed again from gate and upward projection, which
-the gradient of the activation needs anyway. The gradients of the input add up inside the products.
+What goes into the last one, the product of gate and upward projection, is one of the three widest tensors of
+a decoder layer. Layer by layer it is kept for the gradient of that adapter; here it is computed again from
+the other two, which the gradient of the activation needs anyway. The gradients of the input add up inside
+the products.
 """
 
 from collections.abc import Sequence
@@ -109,4 +110,5 @@ def _forward(layer: Any, x: Tensor) -> Tensor:
 
 def _is_watched(layer: nn.Module) -> bool:
     """Says whether something waits for a layer to run."""
-    return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)
+    hooks = layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks
+    return any(hooks)

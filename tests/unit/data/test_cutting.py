@@ -54,6 +54,6 @@ def test_more_rows_where_they_are_short() -> None:
     widths = [80, 48, 32, 16, 16, 16]
     # One row of 80, as training takes; two of at most 48 (96 <= 100); the last three have 48.
     expected = [range(0, 1), range(1, 3), range(3, 6)]
-    assert cut(widths, MicroBatchSize(rows=1, least_tokens=100)) == expected
-    assert cut(widths, MicroBatchSize(tokens=50, least_tokens=100)) == expected
-    assert cut(widths, MicroBatchSize(tokens=200, least_tokens=100)) == [range(0, 2), range(2, 6)]
+    assert cut(widths, MicroBatchSize(rows=1, fill_tokens=100)) == expected
+    assert cut(widths, MicroBatchSize(tokens=50, fill_tokens=100)) == expected
+    assert cut(widths, MicroBatchSize(tokens=200, fill_tokens=100)) == [range(0, 2), range(2, 6)]

@@ -12,9 +12,11 @@ from tests.unit.model.adapted_models import IDS, adapted, assert_same, outputs_a
 from torch import Tensor, nn
 
 from loralab.config.model import LoraConfig
+from loralab.config.speed import SpeedConfig
 from loralab.model.elementwise import recompute_elementwise
+from loralab.model.faster import run_faster
 from loralab.model.fused_feed_forward import FusedFeedForward, fuse_feed_forward
-from loralab.model.fused_lora import fuse_lora
+from loralab.model.fused_lora import Update, fuse_lora
 from loralab.model.lora import trainable
 
 LAYERS, WIDTH, RANK = 2, 48, 4
@@ -69,17 +71,28 @@ def test_it_is_the_equation_and_its_gradients_are_those_of_small_differences() -
     assert torch.autograd.gradcheck(lambda x, *each: FusedFeedForward.apply(x, frozen, *each), (x, *learned))
 
 
-def test_an_input_that_needs_no_gradient_gets_none() -> None:
+def test_the_gradient_of_an_input_is_left_out_where_nobody_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     frozen, learned = parts(torch.float32)
+    bases: list[nn.Module] = []
+    original = Update.of_input
+
+    def spy(layer: Update, *arguments: Any) -> Tensor:
+        bases.append(layer.base)
+        return original(layer, *arguments)
+
+    monkeypatch.setattr(Update, "of_input", spy)
     FusedFeedForward.apply(torch.ones(2, 3), frozen, *learned).sum().backward()
     assert all(each.grad is not None and each.grad.abs().sum() > 0 for each in learned)
+    assert bases == [frozen[2][1]]
 
 
-def test_it_runs_again_under_gradient_checkpointing() -> None:
+def test_it_runs_again_under_gradient_checkpointing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = adapted(LoraConfig(r=RANK)).train()
     expected = outputs_and_gradients(model)
     fused(model).gradient_checkpointing_enable({"use_reentrant": False})
+    calls = counted(monkeypatch)
     assert_same(outputs_and_gradients(model), expected)
+    assert len(calls) == 2 * LAYERS
 
 
 @pytest.mark.parametrize("kind", ["none", "nf4", "int8"])
@@ -107,7 +120,7 @@ def kept_bytes(model: PeftModel) -> int:
     return sum(size for place, size in kept.items() if place not in own)
 
 
-def test_the_widest_tensor_is_not_kept() -> None:
+def test_the_product_of_gate_and_upward_projection_is_not_kept() -> None:
     layer_by_layer = adapted(LoraConfig(r=RANK))
     fuse_lora(layer_by_layer)
     recompute_elementwise(layer_by_layer)
@@ -142,6 +155,18 @@ def test_what_is_another_layer_stays(options: dict[str, Any], family: str) -> No
     model = adapted(LoraConfig(r=RANK, **options), family)
     fuse_lora(model)
     assert fuse_feed_forward(model) == 0
+
+
+@pytest.mark.parametrize("off", ["fused_lora", "recompute_elementwise", "compile", None])
+def test_a_key_turns_it_off(off: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where gates are compiled, the estimate of memory must not count on it either."""
+    speed = SpeedConfig()
+    if off is not None:
+        setattr(speed, off, off == "compile")
+    model, calls = adapted(LoraConfig(r=RANK)), counted(monkeypatch)
+    run_faster(model, speed)
+    model(IDS)
+    assert len(calls) == (LAYERS if off is None else 0)
 
 
 @pytest.mark.parametrize("options", [{"dropout": 0.1}, {"dora": True}], ids=["dropout", "dora"])
