@@ -172,6 +172,10 @@ def test_several_machines_need_someone_who_starts_them(
 FAULTY = """
 import os, signal, time
 
+from loralab.data import datamodule
+
+datamodule.EVAL_TOKENS = 0  # Several batches a validation: a signal comes between them.
+
 def put_in_faults():
     import torch
     from loralab.modules.sft import SFTModule
