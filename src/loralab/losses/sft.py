@@ -122,6 +122,7 @@ def token_nll(
         return losses
 
     def chunk_nll(part: Tensor, part_targets: Tensor) -> Tensor:
+        """Returns the losses of a chunk of positions."""
         logits = project(part)
         in_tiles = logits.device.type == "cpu" and not logits.requires_grad
         tiles = _tiles(logits, part_targets) if in_tiles else [(logits, part_targets)]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import torch
 from bitsandbytes.nn import Linear4bit, Linear8bitLt, Params4bit
 from bitsandbytes.nn.modules import Int8Params
@@ -45,6 +46,19 @@ def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
     assert first.keys() == second.keys()
     for name, value in first.items():
         torch.testing.assert_close(value, second[name], rtol=1e-5, atol=1e-5 * float(value.abs().max()))
+
+
+def counted(function: type[torch.autograd.Function], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Counts how often a function runs."""
+    calls: list[int] = []
+    original = function.apply
+
+    def apply(*arguments: Any) -> Any:
+        calls.append(1)
+        return original(*arguments)
+
+    monkeypatch.setattr(function, "apply", apply)
+    return calls
 
 
 def quantized(model: PeftModel, kind: str) -> PeftModel:

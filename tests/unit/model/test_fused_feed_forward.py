@@ -8,7 +8,14 @@ import torch
 import torch.nn.functional as F
 from peft import PeftModel
 from tests.unit.model import tiny_models
-from tests.unit.model.adapted_models import IDS, adapted, assert_same, outputs_and_gradients, quantized_llama
+from tests.unit.model.adapted_models import (
+    IDS,
+    adapted,
+    assert_same,
+    counted,
+    outputs_and_gradients,
+    quantized_llama,
+)
 from torch import Tensor, nn
 
 from loralab.config.model import LoraConfig
@@ -28,19 +35,6 @@ def fused(model: PeftModel) -> PeftModel:
     recompute_elementwise(model)
     assert fuse_feed_forward(model) == LAYERS
     return model
-
-
-def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Counts the layers that run as one function."""
-    calls: list[int] = []
-    original = FusedFeedForward.apply
-
-    def apply(*arguments: Any) -> Any:
-        calls.append(1)
-        return original(*arguments)
-
-    monkeypatch.setattr(FusedFeedForward, "apply", apply)
-    return calls
 
 
 def parts(dtype: torch.dtype) -> tuple[list[tuple[float, nn.Module]], list[Tensor]]:
@@ -90,7 +84,7 @@ def test_it_runs_again_under_gradient_checkpointing(monkeypatch: pytest.MonkeyPa
     model = adapted(LoraConfig(r=RANK)).train()
     expected = outputs_and_gradients(model)
     fused(model).gradient_checkpointing_enable({"use_reentrant": False})
-    calls = counted(monkeypatch)
+    calls = counted(FusedFeedForward, monkeypatch)
     assert_same(outputs_and_gradients(model), expected)
     assert len(calls) == 2 * LAYERS
 
@@ -99,7 +93,7 @@ def test_it_runs_again_under_gradient_checkpointing(monkeypatch: pytest.MonkeyPa
 def test_it_computes_what_peft_does(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = adapted(LoraConfig(r=RANK)) if kind == "none" else quantized_llama(kind)
     expected = outputs_and_gradients(model)
-    calls = counted(monkeypatch)
+    calls = counted(FusedFeedForward, monkeypatch)
     assert_same(outputs_and_gradients(fused(model)), expected)
     assert len(calls) == LAYERS
 
@@ -163,7 +157,7 @@ def test_a_key_turns_it_off(off: str | None, monkeypatch: pytest.MonkeyPatch) ->
     speed = SpeedConfig()
     if off is not None:
         setattr(speed, off, off == "compile")
-    model, calls = adapted(LoraConfig(r=RANK)), counted(monkeypatch)
+    model, calls = adapted(LoraConfig(r=RANK)), counted(FusedFeedForward, monkeypatch)
     run_faster(model, speed)
     model(IDS)
     assert len(calls) == (LAYERS if off is None else 0)
@@ -174,7 +168,7 @@ def test_what_does_more_runs_layer_by_layer(options: dict[str, Any], monkeypatch
     model = adapted(LoraConfig(r=RANK, **options)).train()
     torch.manual_seed(5)
     expected = outputs_and_gradients(model)
-    calls = counted(monkeypatch)
+    calls = counted(FusedFeedForward, monkeypatch)
     torch.manual_seed(5)
     assert_same(outputs_and_gradients(fused(model)), expected)
     assert not calls
@@ -182,7 +176,7 @@ def test_what_does_more_runs_layer_by_layer(options: dict[str, Any], monkeypatch
 
 def test_a_projection_that_is_watched_runs_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     model, seen = fused(adapted(LoraConfig(r=RANK))), []
-    calls = counted(monkeypatch)
+    calls = counted(FusedFeedForward, monkeypatch)
     layer = next(module for name, module in model.named_modules() if name.endswith("0.mlp.down_proj"))
     handle = layer.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
     model(IDS)
@@ -194,7 +188,7 @@ def test_a_projection_that_is_watched_runs_by_itself(monkeypatch: pytest.MonkeyP
 
 def test_a_switched_off_adapter_leaves_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
     model = fused(adapted(LoraConfig(r=RANK)))
-    calls = counted(monkeypatch)
+    calls = counted(FusedFeedForward, monkeypatch)
     with model.disable_adapter(), torch.no_grad():
         found = model(IDS).logits
     with torch.no_grad():

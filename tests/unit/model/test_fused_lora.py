@@ -6,9 +6,15 @@ from typing import Any
 import peft
 import pytest
 import torch
-from peft import PeftModel
 from tests.unit.model import tiny_models
-from tests.unit.model.adapted_models import IDS, adapted, assert_same, outputs_and_gradients, quantized_llama
+from tests.unit.model.adapted_models import (
+    IDS,
+    adapted,
+    assert_same,
+    counted,
+    outputs_and_gradients,
+    quantized_llama,
+)
 from torch import Tensor, nn
 
 from loralab.config.model import LoraConfig
@@ -49,26 +55,13 @@ def test_quantized_layers_too(kind: str) -> None:
     assert_same(outputs_and_gradients(model), expected)
 
 
-def counted(model: PeftModel, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Counts the layers that run together."""
-    calls: list[int] = []
-    original = FusedLora.apply
-
-    def apply(*arguments: Any) -> Any:
-        calls.append(1)
-        return original(*arguments)
-
-    monkeypatch.setattr(FusedLora, "apply", apply)
-    return calls
-
-
 @pytest.mark.parametrize("options", [{"dropout": 0.1}, {"dora": True}], ids=["dropout", "dora"])
 def test_what_does_more_runs_as_it_did(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     model = adapted(LoraConfig(r=4, **options)).train()
     torch.manual_seed(5)
     expected = outputs_and_gradients(model)
     fuse_lora(model)
-    calls = counted(model, monkeypatch)
+    calls = counted(FusedLora, monkeypatch)
     torch.manual_seed(5)
     assert_same(outputs_and_gradients(model), expected)
     assert not calls
@@ -84,7 +77,7 @@ def test_layers_whose_bias_trains_run_as_they_did() -> None:
 def test_dropout_is_no_obstacle_outside_training(monkeypatch: pytest.MonkeyPatch) -> None:
     model = adapted(LoraConfig(r=4, dropout=0.1)).eval()
     fuse_lora(model)
-    calls = counted(model, monkeypatch)
+    calls = counted(FusedLora, monkeypatch)
     model(IDS)
     assert len(calls) == 14
 
@@ -92,7 +85,7 @@ def test_dropout_is_no_obstacle_outside_training(monkeypatch: pytest.MonkeyPatch
 def test_a_switched_off_adapter_leaves_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
     model = adapted(LoraConfig(r=4))
     fuse_lora(model)
-    calls = counted(model, monkeypatch)
+    calls = counted(FusedLora, monkeypatch)
     with model.disable_adapter(), torch.no_grad():
         found = model(IDS).logits
     with torch.no_grad():
@@ -103,7 +96,7 @@ def test_a_switched_off_adapter_leaves_the_base(monkeypatch: pytest.MonkeyPatch)
 def test_autocast_runs_as_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
     model = adapted(LoraConfig(r=4))
     fuse_lora(model)
-    calls = counted(model, monkeypatch)
+    calls = counted(FusedLora, monkeypatch)
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         assert model(IDS).logits.isfinite().all()
     assert not calls
