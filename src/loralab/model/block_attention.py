@@ -7,7 +7,8 @@ algorithm 4) weights are not kept for the backward pass but computed again, a bl
 
 oneDNN keeps two thirds of a MiB for every shape of a product that it has met, so documents are computed up to
 a whole number of `STEP_TOKENS`. Of what stands there they see nothing, it gets no gradient from them, and its
-own results are written later.
+own results are written later. Keys are filled up to such a number too: PyTorch's softmax takes two to three
+times as long where its rows do not end with a whole register.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,6 +36,11 @@ class _Document(NamedTuple):
     def stop(self) -> int:
         """Where what is computed of it ends."""
         return self.start - (self.start - self.end) // STEP_TOKENS * STEP_TOKENS
+
+    @property
+    def filler(self) -> int:
+        """Keys after its own that no token sees."""
+        return -self.ahead % STEP_TOKENS
 
 
 def attend_in_blocks(
@@ -80,10 +86,10 @@ class _BlockAttention(torch.autograd.Function):
         output = queries.new_empty(*queries.shape[:2], value.shape[-1])
         for document in documents:
             seen, carried = _seen(keys, document), _seen(values, document)
-            for block, last in _blocks(document):
+            for block, first, last in _blocks(document):
                 rows = slice(block.start * groups, block.stop * groups)
-                weights = _weights(queries[:, rows], seen[:, :last], hidden, scaling)
-                output[:, rows] = weights @ carried[:, :last]
+                weights = _weights(queries[:, rows], seen[:, :last], first, hidden, scaling)
+                output[:, rows] = torch.bmm(weights, carried[:, :last])
         return _ungrouped(output, room)[: len(query)]
 
     @staticmethod
@@ -99,15 +105,15 @@ class _BlockAttention(torch.autograd.Function):
         of_queries = torch.empty_like(queries)
         for document in ctx.documents:
             seen, carried = _seen(keys, document), _seen(values, document)
-            for block, last in _blocks(document):
+            for block, first, last in _blocks(document):
                 rows = slice(block.start * groups, block.stop * groups)
-                weights = _weights(queries[:, rows], seen[:, :last], hidden, ctx.scaling)
+                weights = _weights(queries[:, rows], seen[:, :last], first, hidden, ctx.scaling)
                 of_block = _own(of_output[:, rows], (document.end - block.start) * groups)
-                _add(of_values, document, weights.mT @ of_block)
-                of_weights = of_block @ carried[:, :last].mT
+                _add(of_values, document, torch.bmm(weights.mT, of_block))
+                of_weights = torch.bmm(of_block, carried[:, :last].mT)
                 of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
-                of_queries[:, rows] = of_scores @ seen[:, :last]
-                _add(of_keys, document, of_scores.mT @ queries[:, rows])
+                of_queries[:, rows] = torch.bmm(of_scores, seen[:, :last])
+                _add(of_keys, document, torch.bmm(of_scores.mT, queries[:, rows]))
         of_query = _ungrouped(of_queries.mul_(ctx.scaling), room)[:tokens]
         of_key = of_keys.mul_(ctx.scaling).to(key.dtype).transpose(0, 1)[:tokens]
         return of_query, of_key, of_values.to(value.dtype).transpose(0, 1)[:tokens], None, None
@@ -124,11 +130,12 @@ def _room(documents: Sequence[_Document]) -> int:
     return max(document.stop for document in documents)
 
 
-def _blocks(document: _Document) -> Iterator[tuple[slice, int]]:
-    """Cuts a document into blocks of queries; yields each with how many of the keys that it sees at most."""
+def _blocks(document: _Document) -> Iterator[tuple[slice, int, int]]:
+    """Yields blocks of a document's queries, each with the place of its first key and the number of all."""
+    own = document.start - document.ahead
     for start in range(document.start, document.stop, BLOCK_QUERIES):
         end = min(start + BLOCK_QUERIES, document.stop)
-        yield slice(start, end), document.ahead + end - document.start
+        yield slice(start, end), start - own, end - own + document.filler
 
 
 def _own(of_block: Tensor, num: int) -> Tensor:
@@ -140,31 +147,33 @@ def _own(of_block: Tensor, num: int) -> Tensor:
 def _seen(tensor: Tensor, document: _Document) -> Tensor:
     """Returns [key heads, tokens, dim] of what a document's last token sees, and what is after it."""
     own = tensor[:, document.start : document.stop]
-    return torch.cat([tensor[:, : document.ahead], own], dim=1) if document.ahead else own
+    if not document.ahead:
+        return own
+    filler = tensor.new_zeros(()).expand(len(tensor), document.filler, tensor.shape[-1])
+    return torch.cat([tensor[:, : document.ahead], own, filler], dim=1)
 
 
 def _add(sums: Tensor, document: _Document, parts: Tensor) -> None:
     """Adds what is for the first of the tokens that a document sees, [key heads, seen, dim]."""
-    ahead = document.ahead
+    ahead, start = document.ahead, document.start
     if ahead:
         sums[:, :ahead] += parts[:, :ahead]
-    sums[:, document.start : document.start + parts.shape[1] - ahead] += parts[:, ahead:]
+    num = min(parts.shape[1] - ahead, document.stop - start)
+    sums[:, start : start + num] += parts[:, ahead : ahead + num]
 
 
-def _weights(queries: Tensor, keys: Tensor, hidden: Tensor, scaling: float) -> Tensor:
-    """Returns softmax(s Q K^T): [key heads, queries, keys] of queries that stand at the last of the keys."""
+def _weights(queries: Tensor, keys: Tensor, first: int, hidden: Tensor, scaling: float) -> Tensor:
+    """Returns softmax(s Q K^T): [key heads, queries, keys], where queries stand at keys from `first` on."""
     # beta=0: the first argument gives the result its dtype and is not read.
     scores = torch.baddbmm(queries[..., :1], queries, keys.mT, beta=0, alpha=scaling)
-    rows = scores.shape[1]
-    seen = rows // (hidden.shape[0] // hidden.shape[1])
-    scores[..., -seen:] += hidden[:rows, :seen]
+    scores[..., first:] += hidden[: queries.shape[1], : keys.shape[1] - first]
     return torch.softmax(scores, -1)
 
 
 def _future(groups: int, documents: Sequence[_Document], like: Tensor) -> Tensor:
-    """Returns [queries x groups, queries]: minus infinity where a key comes after its query, else 0."""
+    """Returns [queries x groups, keys]: minus infinity where a key comes after its query, else 0."""
     size = min(BLOCK_QUERIES, max(document.stop - document.start for document in documents))
-    mask = torch.full((size, size), -torch.inf, dtype=like.dtype, device=like.device)
+    mask = torch.full((size, size + STEP_TOKENS), -torch.inf, dtype=like.dtype, device=like.device)
     return mask.triu(1).repeat_interleave(groups, dim=0)
 
 

@@ -89,12 +89,12 @@ class LeanGate(torch.autograd.Function):
 
 def is_llama_norm(kind: type[nn.Module]) -> bool:
     """Whether the norms of a class compute what Llama's do: most families have copies of its code."""
-    return kind.__name__.endswith("RMSNorm") and source(kind) == source(LlamaRMSNorm)
+    return kind.__name__.endswith("RMSNorm") and source(kind.forward) == source(LlamaRMSNorm.forward)
 
 
 def is_gated(kind: type[nn.Module]) -> bool:
     """Whether the layers of a class compute `GATED`."""
-    return GATED in source(kind)
+    return GATED in source(kind.forward)
 
 
 def is_silu(activation: Any) -> bool:
@@ -116,10 +116,10 @@ def feed_forward(product: Callable[..., Tensor]) -> Callable[[Any, Tensor], Tens
     return forward
 
 
-def source(kind: type[nn.Module]) -> str:
-    """Returns the code of a class's forward pass; nothing where there is none to read."""
+def source(function: Any) -> str:
+    """Returns the code of a function; nothing where there is none to read."""
     try:
-        return inspect.getsource(kind.forward)
+        return inspect.getsource(function)
     except (OSError, TypeError):
         return ""
 

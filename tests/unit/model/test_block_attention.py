@@ -1,5 +1,6 @@
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -127,16 +128,28 @@ def test_nothing_is_kept_but_the_inputs() -> None:
     assert {id(tensor) for tensor in kept} == {id(tensor) for tensor in given}
 
 
-def test_documents_of_any_length_need_few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """oneDNN keeps memory for each: those of 1 to 64 tokens are computed as 32 or 64."""
-    shapes = set()
-    plain = block_attention._weights
+@pytest.fixture
+def shapes(monkeypatch: pytest.MonkeyPatch) -> set[tuple[int, int]]:
+    """Gathers the rows and keys of all products of queries and keys."""
+    found, plain = set(), block_attention._weights
 
-    def watched(queries: Tensor, keys: Tensor, hidden: Tensor, scaling: float) -> Tensor:
-        shapes.add((queries.shape[1], keys.shape[1]))
-        return plain(queries, keys, hidden, scaling)
+    def watched(queries: Tensor, keys: Tensor, *others: Any) -> Tensor:
+        found.add((queries.shape[1], keys.shape[1]))
+        return plain(queries, keys, *others)
 
     monkeypatch.setattr(block_attention, "_weights", watched)
+    return found
+
+
+def test_documents_of_any_length_need_few_shapes(shapes: set[tuple[int, int]]) -> None:
+    """oneDNN keeps memory for each: those of 1 to 64 tokens are computed as 32 or 64."""
     for length in range(1, 65):
         attend_in_blocks(*inputs((length,), 2, 1, torch.float32), (length,))
     assert shapes == {(2 * 32, 32), (2 * 64, 64)}
+
+
+def test_keys_are_filled_up_where_documents_share_their_beginning(shapes: set[tuple[int, int]]) -> None:
+    """Five tokens that all see, and after them blocks of 128 and of 32 tokens: 5 + 128 and 5 + 160 keys."""
+    lengths = (5, 160)
+    attend_in_blocks(*inputs(lengths, 2, 1, torch.float32), lengths, is_shared=True)
+    assert shapes == {(2 * 32, 32), (2 * 128, 160), (2 * 32, 192)}

@@ -1,0 +1,107 @@
+"""Rotary embeddings in fewer passes over memory.
+
+Transformers' function makes four tensors of the size of its result on the way, and autograd as many again.
+"""
+
+from types import FunctionType, MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.models.llama import modeling_llama
+
+from loralab.model.elementwise import source
+
+APPLY = "apply_rotary_pos_emb"
+"""What transformers calls the function in every family's module."""
+
+
+def lean_rotary(model: nn.Module) -> int:
+    """Lets attention layers turn queries and keys in fewer passes, in place; returns how many are changed.
+
+    Args:
+        model: Its attention layers that call a copy of Llama's function are changed.
+    """
+    layers = [module for module in model.modules() if "forward" not in vars(module)]
+    own = {kind: _with_own_function(kind) for kind in set(map(type, layers))}
+    changed = [(layer, forward) for layer in layers if (forward := own[type(layer)]) is not None]
+    for layer, forward in changed:
+        layer.forward = MethodType(forward, layer)
+    return len(changed)
+
+
+class LeanRotary(torch.autograd.Function):
+    """y = x cos + [-x2, x1] sin, x1 and x2 the halves of each head (arXiv:2104.09864, equation 34)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Turns.
+
+        Args:
+            ctx: Keeps cosines and sines, which all layers share.
+            x: [..., dim]
+            cos: Of the same dtype, [..., dim] with ones to broadcast.
+            sin: The same.
+
+        Returns:
+            [..., dim], laid out as x.
+        """
+        ctx.save_for_backward(cos, sin)
+        low, high = sin.chunk(2, -1)
+        return _turned(x, cos, -1, low, high)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Turns back: the transposed map."""
+        cos, sin = ctx.saved_tensors
+        low, high = sin.chunk(2, -1)
+        return _turned(gradients[0], cos, 1, high, low), None, None
+
+
+def apply_rotary(
+    query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1
+) -> tuple[Tensor, Tensor]:
+    """Turns queries and keys as transformers' function of that name does, and takes what it takes.
+
+    Args:
+        query: [rows, heads, seq, dim]
+        key: [rows, key heads, seq, dim]
+        cos: [rows, seq, dim]
+        sin: [rows, seq, dim]
+        unsqueeze_dim: Where the heads are.
+
+    Returns:
+        Both, in their shapes.
+    """
+    if not query.dtype == key.dtype == cos.dtype:
+        turned: tuple[Tensor, Tensor] = modeling_llama.apply_rotary_pos_emb(
+            query, key, cos, sin, unsqueeze_dim
+        )
+        return turned
+    cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
+    query, key = (LeanRotary.apply(each, cos, sin) for each in (query, key))  # type: ignore[no-untyped-call]
+    return query, key
+
+
+def _turned(x: Tensor, cos: Tensor, sign: int, low: Tensor, high: Tensor) -> Tensor:
+    """Returns x cos + sign [x2 low, -x1 high], where x is [x1, x2]."""
+    first, second = x.chunk(2, -1)
+    turned = x * cos
+    to_first, to_second = turned.chunk(2, -1)
+    to_first.addcmul_(second, low, value=sign)
+    to_second.addcmul_(first, high, value=-sign)
+    return turned
+
+
+def _with_own_function(kind: type[nn.Module]) -> FunctionType | None:
+    """Returns a class's forward pass with `apply_rotary` in it; None where it calls nothing like it."""
+    forward: Any = kind.forward
+    if not isinstance(forward, FunctionType) or APPLY not in forward.__code__.co_names:
+        return None
+    called = source(forward.__globals__.get(APPLY))
+    if not called or called != source(modeling_llama.apply_rotary_pos_emb):
+        return None
+    names = {**forward.__globals__, APPLY: apply_rotary}
+    own = FunctionType(forward.__code__, names, forward.__name__, forward.__defaults__, forward.__closure__)
+    own.__kwdefaults__ = forward.__kwdefaults__
+    return own

@@ -1,0 +1,108 @@
+"""Rotary embeddings in fewer passes, against transformers' function."""
+
+import pytest
+import torch
+from tests.unit.model.tiny_models import build
+from torch import Tensor
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+from loralab.model.rotary import LeanRotary, apply_rotary, lean_rotary
+
+HALF_ROUNDING = 2**-8
+"""Of a number in bfloat16."""
+
+
+@pytest.mark.parametrize(
+    ("family", "expected"),
+    [
+        ("llama", 2),
+        ("qwen3", 2),
+        ("gemma2", 2),
+        ("phi3", 0),  # Turns a part of each head.
+        ("deepseek_v2", 0),  # Multiplies complex numbers.
+        ("gpt2", 0),  # Has learned positions.
+    ],
+)
+def test_layers_that_call_llamas_function_are_changed(family: str, expected: int) -> None:
+    assert lean_rotary(build(family)) == expected
+
+
+def test_a_layer_that_runs_otherwise_already_stays() -> None:
+    model = build("llama")
+    assert lean_rotary(model) == 2
+    assert lean_rotary(model) == 0
+
+
+def angles(dtype: torch.dtype, dim: int = 8) -> tuple[Tensor, Tensor]:
+    """Returns cosine and sine of two rows of five tokens, with halves alike."""
+    found = torch.rand(2, 5, dim // 2).repeat(1, 1, 2) * 6
+    return found.cos().to(dtype), found.sin().to(dtype)
+
+
+def turn(apply, query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> list[Tensor]:
+    """Returns both results and both gradients."""
+    query, key = query.clone().requires_grad_(), key.clone().requires_grad_()
+    turned = apply(query, key, cos, sin)
+    sum((each * torch.arange(each.numel()).view_as(each).cos()).sum() for each in turned).backward()
+    assert query.grad is not None and key.grad is not None
+    return [*turned, query.grad, key.grad]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "of_angles", "most"),
+    [
+        (torch.float32, torch.float32, 1e-6),
+        (torch.bfloat16, torch.bfloat16, HALF_ROUNDING),
+        # As under autocast: transformers' own function takes over.
+        (torch.bfloat16, torch.float32, 0.0),
+    ],
+)
+def test_results_and_gradients_are_those_of_transformers(
+    dtype: torch.dtype, of_angles: torch.dtype, most: float
+) -> None:
+    torch.manual_seed(0)
+    # Laid out by token, as projections leave them.
+    query, key = (torch.randn(2, 5, heads, 8, dtype=dtype).transpose(1, 2) for heads in (4, 2))
+    given = query, key, *angles(of_angles)
+    for ours, theirs in zip(turn(apply_rotary, *given), turn(apply_rotary_pos_emb, *given), strict=True):
+        assert ours.dtype == theirs.dtype
+        assert ours.stride() == theirs.stride()
+        difference = (ours - theirs).detach().float().norm() / theirs.detach().float().norm()
+        assert float(difference) <= most
+
+
+def test_one_pair_is_turned_by_its_angle() -> None:
+    """(1, 0) by 90 degrees is (0, 1), and 0.5 further (-sin 0.5, cos 0.5)."""
+    angle = torch.tensor([torch.pi / 2, torch.pi / 2 + 0.5], dtype=torch.float64)
+    wide = angle[:, None].repeat(1, 2)
+    found = LeanRotary.apply(torch.tensor([[1.0, 0.0]] * 2, dtype=torch.float64), wide.cos(), wide.sin())
+    expected = torch.tensor([[0.0, 1.0], [-0.479425538604203, 0.877582561890373]], dtype=torch.float64)
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_gradient_is_the_transposed_map_where_halves_differ() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 5, 8, dtype=torch.float64, requires_grad=True)
+    cos, sin = (torch.randn(2, 1, 5, 8, dtype=torch.float64) for _ in range(2))
+    assert torch.autograd.gradcheck(LeanRotary.apply, (x, cos, sin))
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma2"])
+def test_a_model_computes_the_same(family: str) -> None:
+    plain, lean = build(family), build(family)
+    lean_rotary(lean)
+    ids = torch.arange(2 * 7).view(2, 7) * 5 % 64
+    found, expected = (model(ids, labels=ids) for model in (lean, plain))
+    torch.testing.assert_close(found.logits, expected.logits, rtol=1e-5, atol=1e-6)
+    for loss in (found.loss, expected.loss):
+        loss.backward()
+    for ours, theirs in zip(lean.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_a_cache_goes_on_as_before() -> None:
+    model = build("llama")
+    ids = torch.arange(6).unsqueeze(0)
+    expected = model.generate(ids, max_new_tokens=5, do_sample=False)
+    lean_rotary(model)
+    assert model.generate(ids, max_new_tokens=5, do_sample=False).equal(expected)
