@@ -30,8 +30,8 @@ class SpeedConfig:
     dtype, stands between."""
     recompute_elementwise: bool = True
     """Keep only the inputs of norms and gated activations for the backward pass, and with `fused_lora` not
-    the product of gate and upward projection, and apply rotary embeddings in fewer passes; where they are
-    written as Llama's and their weights frozen."""
+    the product of gate and upward projection; where they are written as Llama's and their weights frozen.
+    Apply rotary embeddings in fewer passes too, where a family's function is Llama's."""
     compile: bool = False
     """Compile norms and gated activations, each into one pass over memory; needs a C++ compiler, on a GPU
     Triton. It takes 5 to 30 seconds at the start, less where its cache is warm."""

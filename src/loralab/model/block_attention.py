@@ -39,7 +39,7 @@ class _Document(NamedTuple):
 
     @property
     def filler(self) -> int:
-        """Keys after its own that no token sees."""
+        """Keys that each block has beyond its last token's: later ones, hidden, and zeros at the end."""
         return -self.ahead % STEP_TOKENS
 
 
@@ -131,11 +131,11 @@ def _room(documents: Sequence[_Document]) -> int:
 
 
 def _blocks(document: _Document) -> Iterator[tuple[slice, int, int]]:
-    """Yields blocks of a document's queries, each with the place of its first key and the number of all."""
-    own = document.start - document.ahead
+    """Yields a document's queries in blocks, each with its first place among its keys and their number."""
+    offset = document.start - document.ahead
     for start in range(document.start, document.stop, BLOCK_QUERIES):
         end = min(start + BLOCK_QUERIES, document.stop)
-        yield slice(start, end), start - own, end - own + document.filler
+        yield slice(start, end), start - offset, end - offset + document.filler
 
 
 def _own(of_block: Tensor, num: int) -> Tensor:

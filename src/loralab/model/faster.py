@@ -6,7 +6,7 @@ from loralab.config.speed import SpeedConfig
 from loralab.model.elementwise import recompute_elementwise
 from loralab.model.fused_feed_forward import fuse_feed_forward
 from loralab.model.fused_lora import fuse_lora
-from loralab.model.rotary import lean_rotary
+from loralab.model.rotary import replace_rotary
 
 
 def run_faster(model: PeftModel, speed: SpeedConfig) -> None:
@@ -20,7 +20,7 @@ def run_faster(model: PeftModel, speed: SpeedConfig) -> None:
         fuse_lora(model)
     if speed.recompute_elementwise:
         recompute_elementwise(model)
-        lean_rotary(model)
+        replace_rotary(model)
     # Compiled gates take the place of whole layers' passes later.
     if speed.fused_lora and speed.recompute_elementwise and not speed.compile:
         fuse_feed_forward(model)

@@ -3,6 +3,7 @@
 Transformers' function makes four tensors of the size of its result on the way, and autograd as many again.
 """
 
+from functools import update_wrapper
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -12,19 +13,19 @@ from transformers.models.llama import modeling_llama
 
 from loralab.model.elementwise import source
 
-APPLY = "apply_rotary_pos_emb"
-"""What transformers calls the function in every family's module."""
+NAME = "apply_rotary_pos_emb"
+"""What transformers calls the function in the module of every family."""
 
 
-def lean_rotary(model: nn.Module) -> int:
+def replace_rotary(model: nn.Module) -> int:
     """Lets attention layers turn queries and keys in fewer passes, in place; returns how many are changed.
 
     Args:
         model: Its attention layers that call a copy of Llama's function are changed.
     """
     layers = [module for module in model.modules() if "forward" not in vars(module)]
-    own = {kind: _with_own_function(kind) for kind in set(map(type, layers))}
-    changed = [(layer, forward) for layer in layers if (forward := own[type(layer)]) is not None]
+    forwards = {kind: _with_lean_rotary(kind) for kind in set(map(type, layers))}
+    changed = [(layer, forward) for layer in layers if (forward := forwards[type(layer)]) is not None]
     for layer, forward in changed:
         layer.forward = MethodType(forward, layer)
     return len(changed)
@@ -59,13 +60,13 @@ class LeanRotary(torch.autograd.Function):
 
 
 def apply_rotary(
-    query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1
+    q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """Turns queries and keys as transformers' function of that name does, and takes what it takes.
+    """Turns queries and keys as transformers' function does, whose arguments it takes.
 
     Args:
-        query: [rows, heads, seq, dim]
-        key: [rows, key heads, seq, dim]
+        q: [rows, heads, seq, dim]
+        k: [rows, key heads, seq, dim]
         cos: [rows, seq, dim]
         sin: [rows, seq, dim]
         unsqueeze_dim: Where the heads are.
@@ -73,14 +74,12 @@ def apply_rotary(
     Returns:
         Both, in their shapes.
     """
-    if not query.dtype == key.dtype == cos.dtype:
-        turned: tuple[Tensor, Tensor] = modeling_llama.apply_rotary_pos_emb(
-            query, key, cos, sin, unsqueeze_dim
-        )
+    if len({each.dtype for each in (q, k, cos, sin)}) > 1:
+        turned: tuple[Tensor, Tensor] = modeling_llama.apply_rotary_pos_emb(q, k, cos, sin, unsqueeze_dim)
         return turned
     cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
-    query, key = (LeanRotary.apply(each, cos, sin) for each in (query, key))  # type: ignore[no-untyped-call]
-    return query, key
+    q, k = (LeanRotary.apply(each, cos, sin) for each in (q, k))  # type: ignore[no-untyped-call]
+    return q, k
 
 
 def _turned(x: Tensor, cos: Tensor, sign: int, low: Tensor, high: Tensor) -> Tensor:
@@ -93,15 +92,34 @@ def _turned(x: Tensor, cos: Tensor, sign: int, low: Tensor, high: Tensor) -> Ten
     return turned
 
 
-def _with_own_function(kind: type[nn.Module]) -> FunctionType | None:
-    """Returns a class's forward pass with `apply_rotary` in it; None where it calls nothing like it."""
+def _with_lean_rotary(kind: type[nn.Module]) -> FunctionType | None:
+    """Returns a class's forward pass that calls `apply_rotary`; None where it calls nothing that is alike.
+
+    The other names of its module are looked up as they are now.
+    """
     forward: Any = kind.forward
-    if not isinstance(forward, FunctionType) or APPLY not in forward.__code__.co_names:
+    if not isinstance(forward, FunctionType) or NAME not in forward.__code__.co_names:
         return None
-    called = source(forward.__globals__.get(APPLY))
-    if not called or called != source(modeling_llama.apply_rotary_pos_emb):
+    if not _is_llamas(forward.__globals__.get(NAME)):
         return None
-    names = {**forward.__globals__, APPLY: apply_rotary}
-    own = FunctionType(forward.__code__, names, forward.__name__, forward.__defaults__, forward.__closure__)
-    own.__kwdefaults__ = forward.__kwdefaults__
-    return own
+    names = {**forward.__globals__, NAME: apply_rotary}
+    changed = FunctionType(
+        forward.__code__, names, forward.__name__, forward.__defaults__, forward.__closure__
+    )
+    changed.__kwdefaults__ = forward.__kwdefaults__
+    update_wrapper(changed, forward)
+    return changed
+
+
+def _is_llamas(function: Any) -> bool:
+    """Says whether a function is a copy of Llama's, by its code and by what it computes.
+
+    The same code may call another `rotate_half`: NanoChat turns the other way.
+    """
+    code = source(function)
+    if not code or code != source(modeling_llama.apply_rotary_pos_emb):
+        return False
+    rows = torch.arange(1.0, 9.0, dtype=torch.float64).view(1, 1, 2, 4)
+    angles = rows[0] / 10
+    given = rows, rows, angles.cos(), angles.sin()
+    return all(map(torch.allclose, function(*given), apply_rotary(*given)))

@@ -1,15 +1,25 @@
 """Rotary embeddings in fewer passes, against transformers' function."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
-from tests.unit.model.tiny_models import build
+from tests.unit.model.adapted_models import IDS, adapted, counted
+from tests.unit.model.tiny_models import LLAMA_LIKE, build
 from torch import Tensor
+from transformers import DeepseekV3Config, DeepseekV3ForCausalLM, PreTrainedModel
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from loralab.model.rotary import LeanRotary, apply_rotary, lean_rotary
+from loralab.config.model import LoraConfig
+from loralab.config.speed import SpeedConfig
+from loralab.model import rotary
+from loralab.model.faster import run_faster
+from loralab.model.rotary import LeanRotary, apply_rotary, replace_rotary
 
 HALF_ROUNDING = 2**-8
 """Of a number in bfloat16."""
+FAMILIES = ("llama", "qwen3", "gemma2", "phi")
 
 
 @pytest.mark.parametrize(
@@ -18,19 +28,21 @@ HALF_ROUNDING = 2**-8
         ("llama", 2),
         ("qwen3", 2),
         ("gemma2", 2),
-        ("phi3", 0),  # Turns a part of each head.
+        ("phi", 2),  # Hands a part of each head over.
+        ("phi3", 0),  # Its function takes whole heads and turns a part.
+        ("nanochat", 0),  # Llama's function, which calls one that turns the other way.
         ("deepseek_v2", 0),  # Multiplies complex numbers.
         ("gpt2", 0),  # Has learned positions.
     ],
 )
 def test_layers_that_call_llamas_function_are_changed(family: str, expected: int) -> None:
-    assert lean_rotary(build(family)) == expected
+    assert replace_rotary(build(family)) == expected
 
 
 def test_a_layer_that_runs_otherwise_already_stays() -> None:
     model = build("llama")
-    assert lean_rotary(model) == 2
-    assert lean_rotary(model) == 0
+    assert replace_rotary(model) == 2
+    assert replace_rotary(model) == 0
 
 
 def angles(dtype: torch.dtype, dim: int = 8) -> tuple[Tensor, Tensor]:
@@ -87,22 +99,77 @@ def test_the_gradient_is_the_transposed_map_where_halves_differ() -> None:
     assert torch.autograd.gradcheck(LeanRotary.apply, (x, cos, sin))
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma2"])
-def test_a_model_computes_the_same(family: str) -> None:
-    plain, lean = build(family), build(family)
-    lean_rotary(lean)
+def test_heads_may_come_after_tokens() -> None:
+    torch.manual_seed(0)
+    query, key = torch.randn(2, 5, 4, 8), torch.randn(2, 5, 1, 8)
+    # One row of angles for all rows.
+    cos, sin = (each[:1] for each in angles(torch.float32))
+    found = apply_rotary(query, key, cos, sin, unsqueeze_dim=2)
+    expected = apply_rotary_pos_emb(query, key, cos, sin, unsqueeze_dim=2)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def deepseek() -> PreTrainedModel:
+    """A model whose heads share one key."""
+    ranks = {
+        "q_lora_rank": 16,
+        "kv_lora_rank": 16,
+        "qk_nope_head_dim": 8,
+        "qk_rope_head_dim": 8,
+        "v_head_dim": 8,
+    }
+    sizes = {**LLAMA_LIKE, "num_key_value_heads": 4, "first_k_dense_replace": 2}
+    torch.manual_seed(0)
+    return DeepseekV3ForCausalLM(DeepseekV3Config(**sizes, **ranks, rope_interleave=False)).eval()
+
+
+def loud(model: PreTrainedModel) -> PreTrainedModel:
+    """Makes queries and keys so large that a wrong angle changes the result."""
+    for name, parameter in model.named_parameters():
+        if "q_proj" in name or "k_proj" in name or "kv_a" in name or "q_b" in name:
+            parameter.data *= 30
+    return model
+
+
+@pytest.mark.parametrize(
+    "build_one", [*(partial(build, each) for each in FAMILIES), deepseek], ids=[*FAMILIES, "mla"]
+)
+def test_a_model_computes_the_same(
+    build_one: Callable[[], PreTrainedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, lean = loud(build_one()), loud(build_one())
+    assert replace_rotary(lean) == 2
     ids = torch.arange(2 * 7).view(2, 7) * 5 % 64
     found, expected = (model(ids, labels=ids) for model in (lean, plain))
-    torch.testing.assert_close(found.logits, expected.logits, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found.logits, expected.logits, rtol=1e-4, atol=1e-5)
     for loss in (found.loss, expected.loss):
         loss.backward()
     for ours, theirs in zip(lean.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-5)
+    # And would not with other angles.
+    monkeypatch.setattr(rotary, "_turned", lambda x, *others: x)
+    assert float((lean(ids).logits - expected.logits).detach().abs().max()) > 1e-3
 
 
 def test_a_cache_goes_on_as_before() -> None:
-    model = build("llama")
-    ids = torch.arange(6).unsqueeze(0)
-    expected = model.generate(ids, max_new_tokens=5, do_sample=False)
-    lean_rotary(model)
-    assert model.generate(ids, max_new_tokens=5, do_sample=False).equal(expected)
+    plain, lean = loud(build("llama")), loud(build("llama"))
+    assert replace_rotary(lean) == 2
+    options = {
+        "max_new_tokens": 5,
+        "do_sample": False,
+        "output_logits": True,
+        "return_dict_in_generate": True,
+    }
+    found, expected = (model.generate(torch.arange(3, 9).unsqueeze(0), **options) for model in (lean, plain))
+    torch.testing.assert_close(torch.stack(found.logits), torch.stack(expected.logits), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("is_on", "expected"), [(True, 2 * 2), (False, 0)])
+def test_a_key_turns_it_off(is_on: bool, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Queries and keys of two layers."""
+    model = adapted(LoraConfig(r=4))
+    run_faster(model, SpeedConfig(recompute_elementwise=is_on))
+    calls = counted(LeanRotary, monkeypatch)
+    model(IDS)
+    assert len(calls) == expected

@@ -32,6 +32,7 @@ CONFIGS: dict[str, Callable[[], PreTrainedConfig]] = {
     "gemma2": lambda: hf.Gemma2Config(**LLAMA_LIKE, head_dim=8),
     "gemma3": lambda: hf.Gemma3TextConfig(**LLAMA_LIKE, head_dim=8),
     "phi": lambda: hf.PhiConfig(**LLAMA_LIKE),
+    "nanochat": lambda: hf.NanoChatConfig(**LLAMA_LIKE),
     "phi3": lambda: hf.Phi3Config(**LLAMA_LIKE),
     "gpt2": lambda: hf.GPT2Config(**GPT_LIKE),
     "gptj": lambda: hf.GPTJConfig(**GPT_LIKE, rotary_dim=4),
