@@ -7,8 +7,8 @@ algorithm 4) weights are not kept for the backward pass but computed again, a bl
 
 oneDNN keeps two thirds of a MiB for every shape of a product that it has met, so documents are computed up to
 a whole number of `STEP_TOKENS`. Of what stands there they see nothing, it gets no gradient from them, and its
-own results are written later. Keys are filled up to such a number too: PyTorch's softmax takes two to three
-times as long where its rows do not end with a whole register.
+own results are written later. Keys are filled up to such a number too: PyTorch's softmax in bfloat16
+takes up to two and a half times as long where its rows do not end with a whole register.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,9 +1,9 @@
 """Rotary embeddings in fewer passes over memory.
 
-Transformers' function makes four tensors of the size of its result on the way, and autograd as many again.
+Transformers' function makes three and a half tensors of the size of its result on the way, and autograd five
+and a half on the way back, of which many are new memory.
 """
 
-from functools import update_wrapper
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -13,8 +13,8 @@ from transformers.models.llama import modeling_llama
 
 from loralab.model.elementwise import source
 
-NAME = "apply_rotary_pos_emb"
-"""What transformers calls the function in the module of every family."""
+FUNCTION, HELPER = "apply_rotary_pos_emb", "rotate_half"
+"""What transformers calls the function, and what that calls, in the module of every family."""
 
 
 def replace_rotary(model: nn.Module) -> int:
@@ -32,7 +32,7 @@ def replace_rotary(model: nn.Module) -> int:
 
 
 class LeanRotary(torch.autograd.Function):
-    """y = x cos + [-x2, x1] sin, x1 and x2 the halves of each head (arXiv:2104.09864, equation 34)."""
+    """y = x cos + [-x2, x1] sin (arXiv:2104.09864, equation 34), with pairs half a head apart as in Llama."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -93,33 +93,27 @@ def _turned(x: Tensor, cos: Tensor, sign: int, low: Tensor, high: Tensor) -> Ten
 
 
 def _with_lean_rotary(kind: type[nn.Module]) -> FunctionType | None:
-    """Returns a class's forward pass that calls `apply_rotary`; None where it calls nothing that is alike.
+    """Returns a class's forward pass that calls `apply_rotary`; None where its own function is another.
 
-    The other names of its module are looked up as they are now.
+    What is patched in its module later does not reach it.
     """
     forward: Any = kind.forward
-    if not isinstance(forward, FunctionType) or NAME not in forward.__code__.co_names:
+    if not isinstance(forward, FunctionType) or FUNCTION not in forward.__code__.co_names:
         return None
-    if not _is_llamas(forward.__globals__.get(NAME)):
+    if not _is_llamas(forward.__globals__.get(FUNCTION)):
         return None
-    names = {**forward.__globals__, NAME: apply_rotary}
+    names = {**forward.__globals__, FUNCTION: apply_rotary}
     changed = FunctionType(
         forward.__code__, names, forward.__name__, forward.__defaults__, forward.__closure__
     )
     changed.__kwdefaults__ = forward.__kwdefaults__
-    update_wrapper(changed, forward)
     return changed
 
 
 def _is_llamas(function: Any) -> bool:
-    """Says whether a function is a copy of Llama's, by its code and by what it computes.
-
-    The same code may call another `rotate_half`: NanoChat turns the other way.
-    """
-    code = source(function)
-    if not code or code != source(modeling_llama.apply_rotary_pos_emb):
+    """Says whether a function and what it calls are copies of Llama's: NanoChat's turns the other way."""
+    theirs = modeling_llama.apply_rotary_pos_emb
+    if not isinstance(function, FunctionType) or hasattr(function, "__wrapped__"):
         return False
-    rows = torch.arange(1.0, 9.0, dtype=torch.float64).view(1, 1, 2, 4)
-    angles = rows[0] / 10
-    given = rows, rows, angles.cos(), angles.sin()
-    return all(map(torch.allclose, function(*given), apply_rotary(*given)))
+    halves = (source(each.__globals__.get(HELPER)) for each in (function, theirs))
+    return bool(code := source(function)) and code == source(theirs) and len(set(halves)) == 1
