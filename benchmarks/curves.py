@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from curve_report import draw, to_markdown
-from machine import RESULTS, describe_machine, write_results
+from machine import RESULTS, command_line, describe_machine, write_results
 from preparation import stream, write_rows
 from process import alone
 from training import logged_steps, read_summary, run_folder, speed, train, train_forked
@@ -98,7 +98,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument(
         "--prepared", type=int, nargs="+", default=PREPARED, help="rows in preparation; several sizes"
     )

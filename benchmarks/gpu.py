@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from machine import describe_machine, machine_line, write_results
+from machine import command_line, describe_machine, machine_line, write_results
 from process import alone
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--tiny", action="store_true", help="one step of a tiny model on a CPU")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"timed steps, after {WARM_UP} others")
     parser.add_argument("--rows", type=int, nargs="+", default=list(ROWS), help="rows of a micro-batch")

@@ -7,7 +7,6 @@ validations, checkpoint writes and any time at all; after each the run is taken 
     python benchmarks/kills.py
 """
 
-import argparse
 import os
 import tempfile
 import time
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from killing import ANYTIME, STEP, VALIDATION, WRITE, Kill, disturb, plan_kills, run_process
-from machine import RESULTS, describe_machine, machine_line, write_results
+from machine import RESULTS, command_line, describe_machine, machine_line, write_results
 
 ROWS = Path(__file__).parents[1] / "src" / "loralab" / "data" / "calls" / "train.jsonl"
 KILLS = 18
@@ -30,7 +29,7 @@ SEED = 1
 
 def main() -> None:
     """Trains the three runs, compares them and writes the results."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--kills", type=int, default=KILLS, help="how many times the disturbed run dies")
     num_kills = parser.parse_args().kills
     os.environ["OMP_NUM_THREADS"] = "1"

@@ -7,13 +7,12 @@ Each measurement runs in a process of its own. Writes `results/loading.json` and
     python benchmarks/loading.py --layers 22      # 1.1 billion parameters instead of 0.6
 """
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from machine import describe_machine, machine_line, write_results
+from machine import command_line, describe_machine, machine_line, write_results
 from process import alone
 
 SCHEMES = ("nf4", "int8", "none")
@@ -25,7 +24,7 @@ PACKAGES = ("torch", "transformers", "bitsandbytes", "safetensors")
 
 def main() -> None:
     """Runs every measurement and writes the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--layers", type=int, default=NUM_LAYERS, help="of the random Llama; 0 leaves it out")
     num_layers = parser.parse_args().layers
     rows = [alone(measure, None, scheme) for scheme in SCHEMES]

@@ -6,7 +6,6 @@ times the calls of each in the same process. Writes `results/logging.json` and `
     python benchmarks/logging_cost.py
 """
 
-import argparse
 import functools
 import tempfile
 import time
@@ -14,7 +13,7 @@ from collections import Counter
 from typing import Any
 
 import lightning.pytorch as pl
-from machine import describe_machine, machine_line, write_results
+from machine import command_line, describe_machine, machine_line, write_results
 
 STEPS = 25
 WARMUP = 5
@@ -61,7 +60,7 @@ class Stopwatch(pl.Callback):
 
 def main() -> None:
     """Measures and writes the table."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    command_line(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(folder)
     packages = ("torch", "lightning", *OTHERS)

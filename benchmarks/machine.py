@@ -1,5 +1,6 @@
 """What the figures of a benchmark were measured on."""
 
+import argparse
 import json
 import platform
 from collections.abc import Sequence
@@ -8,6 +9,27 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows what is taken where nothing is given, and the lines of a description as they are."""
+
+
+def command_line(description: str | None, needs_data: bool = False) -> argparse.ArgumentParser:
+    """Returns the parser of a benchmark, with `--data` where it needs rows."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=_Help)
+    if needs_data:
+        parser.add_argument(
+            "--data", type=_existing_file, required=True, help="JSONL with question and answer",
+            default=argparse.SUPPRESS,
+        )  # fmt: skip
+    return parser
+
+
+def _existing_file(name: str) -> Path:
+    if not (path := Path(name)).is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {name}")
+    return path
 
 
 def write_results(name: str, report: dict[str, Any], table: str) -> None:

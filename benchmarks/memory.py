@@ -21,7 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from machine import describe_machine, machine_line, write_results
+from machine import command_line, describe_machine, machine_line, write_results
 from process import bytes_in_use
 
 from loralab.runs.allocator import PRELOAD, preload
@@ -76,7 +76,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS, help="rows of a micro-batch")
     parser.add_argument("--schemes", nargs="+", default=SCHEMES, choices=SCHEMES, help="quantization")
     parser.add_argument("--precision", default="auto", choices=("auto", "bf16", "fp32"), help="as trainer's")

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from machine import describe_machine, is_installed, machine_line, write_results
+from machine import command_line, describe_machine, is_installed, machine_line, write_results
 from process import PeakMemory, alone
 
 STREAMED_ROWS = 100_000
@@ -43,8 +43,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="JSONL with question and answer")
+    parser = command_line(__doc__, needs_data=True)
     parser.add_argument("--rows", type=int, default=STREAMED_ROWS, help="synthetic rows to stream")
     parser.add_argument("--cached-rows", type=int, default=CACHED_ROWS, help="rows of the second start")
     parser.add_argument("--repeats", type=int, default=REPEATS, help="runs of each contender")

@@ -17,7 +17,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from machine import RESULTS, describe_machine, write_results
+from machine import RESULTS, command_line, describe_machine, write_results
 from same_loss_report import ON, PLAIN, WAYS, draw, judge, to_markdown
 from training import logged_steps, read_summary, run_folder, train_forked
 
@@ -62,8 +62,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="JSONL with question and answer")
+    parser = command_line(__doc__, needs_data=True)
     parser.add_argument("--seeds", type=int, default=SEEDS, help="runs of each way, 2 or more")
     parser.add_argument("--steps", type=int, default=STEPS, help="optimizer steps of a run")
     parser.add_argument(

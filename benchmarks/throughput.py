@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from machine import describe_machine, is_installed, machine_line, write_results
+from machine import command_line, describe_machine, is_installed, machine_line, write_results
 from process import alone
 from training import ROOT, logged_steps, read_summary, run_folder, speed, train
 
@@ -62,10 +62,11 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="JSONL with question and answer")
+    parser = command_line(__doc__, needs_data=True)
     parser.add_argument("--steps", type=int, default=STEPS, help="optimizer steps; the first is not timed")
-    parser.add_argument("--quants", nargs="+", default=["none", "nf4"], choices=["none", "nf4"])
+    parser.add_argument(
+        "--quants", nargs="+", default=["none", "nf4"], choices=["none", "nf4"], help="storage"
+    )
     return parser.parse_args()
 
 
