@@ -115,7 +115,8 @@ def test_the_manifest_pins_data_versions_and_template(run: RunFolder, rows_file:
     manifest = read(run.manifest_path)
     assert manifest["data"][0]["path"] == str(rows_file)
     assert len(manifest["data"][0]["sha256"]) == 64
-    assert manifest["versions"]["torch"] == torch.__version__
+    # Builds for CUDA say so in the module alone.
+    assert torch.__version__.startswith(manifest["versions"]["torch"])
     assert "<|im_start|>" in manifest["chat_template"]
     assert manifest["seed"] == 0
 

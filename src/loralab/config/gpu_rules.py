@@ -27,8 +27,7 @@ def faults_without_gpu(trainer: TrainerConfig) -> Iterator[str]:
     if trainer.offload_activations:
         yield (
             "trainer.offload_activations=true moves activations from a GPU to the host's memory, and here "
-            "there is no GPU. Use trainer.offload_activations=false; where trainer=low_memory has set it, "
-            "take another group."
+            "there is no GPU (trainer=low_memory sets it). Use trainer.offload_activations=false."
         )
     if trainer.speed.liger is True:
         yield (

@@ -91,14 +91,15 @@ kept = blocks[::100]
 held = rss_gib()
 del blocks
 give_back()
-print(held - rss_gib() > 0.06)
+print(held - rss_gib() > 0.04)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only known there")
 @pytest.mark.parametrize("preloaded", [[], LIBRARIES], ids=["glibc", "oneTBB"])
 def test_free_memory_goes_back_to_the_system(preloaded: list[Path]) -> None:
-    # 125 MiB in blocks of 64 KiB, of which every hundredth stays.
+    # 125 MiB in blocks of 64 KiB, of which every hundredth stays; oneTBB gives half of it back, and 5 MiB is
+    # the most that goes back without being asked for.
     environment = {**os.environ, "LD_PRELOAD": ":".join(map(str, preloaded))}
     done = subprocess.run([sys.executable, "-c", HELD], env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == "True", done.stderr
