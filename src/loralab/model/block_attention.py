@@ -89,6 +89,7 @@ class _BlockAttention(torch.autograd.Function):
             for block, first, last in _blocks(document):
                 rows = slice(block.start * groups, block.stop * groups)
                 weights = _weights(queries[:, rows], seen[:, :last], first, hidden, scaling)
+                # `@` would expand and reshape both before the same product.
                 output[:, rows] = torch.bmm(weights, carried[:, :last])
         return _ungrouped(output, room)[: len(query)]
 

@@ -6,7 +6,7 @@ from functools import partial, wraps
 import pytest
 import torch
 from tests.unit.model.adapted_models import IDS, adapted, counted
-from tests.unit.model.tiny_models import LLAMA_LIKE, build
+from tests.unit.model.tiny_models import DEEPSEEK, build
 from torch import Tensor
 from transformers import DeepseekV3Config, DeepseekV3ForCausalLM, PreTrainedModel
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
@@ -127,16 +127,9 @@ def test_heads_may_come_after_tokens() -> None:
 
 def deepseek() -> PreTrainedModel:
     """A model whose heads share one key."""
-    ranks = {
-        "q_lora_rank": 16,
-        "kv_lora_rank": 16,
-        "qk_nope_head_dim": 8,
-        "qk_rope_head_dim": 8,
-        "v_head_dim": 8,
-    }
-    sizes = {**LLAMA_LIKE, "num_key_value_heads": 4, "first_k_dense_replace": 2}
     torch.manual_seed(0)
-    return DeepseekV3ForCausalLM(DeepseekV3Config(**sizes, **ranks, rope_interleave=False)).eval()
+    config = DeepseekV3Config(**DEEPSEEK, n_group=2, topk_group=1, rope_interleave=False)
+    return DeepseekV3ForCausalLM(config).eval()
 
 
 def loud(model: PreTrainedModel) -> PreTrainedModel:
